@@ -57,7 +57,9 @@ def sign(pki: Path, identity: Identity) -> None:
     """A key and a certificate for one identity."""
     name = identity.file
     extensions = pki / f"{name}.ext"
-    extensions.write_text(f"subjectAltName={identity.names}\n" if identity.names else "", encoding="utf-8")
+    # Without any extension openssl makes version 1 certificates, which TLS libraries such as rustls refuse.
+    names = f"subjectAltName={identity.names}\n" if identity.names else ""
+    extensions.write_text(f"extendedKeyUsage=clientAuth,serverAuth\n{names}", encoding="utf-8")
     openssl("req", *CURVE, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", identity.subject, cwd=pki)
     # A serial made of the name instead of a shared counter file, because identities are signed side by side.
     authority = ["-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", f"0x{int.from_bytes(name.encode()[:8], 'big'):x}"]

@@ -1,0 +1,295 @@
+//! One guardrail on counts: counts its arms at each instant, hands the ticks to its comparisons, keeps what people read of it.
+//! Judges nothing; the verdict is [`crate::judge`]'s.
+
+use anytime_stats::intervals::{StratifiedDifference, StratifiedRatio};
+use anytime_stats::{InvalidParameter, Tally, Window};
+use serde::{Deserialize, Serialize};
+
+use super::comparison::{Bounds, Comparison, Saved as SavedComparison, Terms, Tick};
+use super::counting::{ArmCount, ArmCounter, Sides};
+use super::family::expected;
+use super::query::{count_reference, count_sought};
+use super::scatter::Scatter;
+use super::series::Role;
+use super::share::ShareCounts;
+use super::{Lens, TickTimes};
+use crate::plan::{CountBound, CountSource, Guardrail, Reference, Test};
+use crate::verdict::Unmeasurable;
+
+/// State of one guardrail on counts.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CountState {
+    /// Whether its totals are requests of the arms' own pods, and so say how traffic is split.
+    counts_requests: bool,
+    pub(super) comparisons: Vec<Comparison>,
+    pub(super) moving: Moving,
+}
+
+/// Moving numbers beside the comparisons.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Moving {
+    candidate: ArmCounter,
+    stable: ArmCounter,
+    baseline: Option<ArmCounter>,
+    scatter: Scatter,
+    /// Counts of all ticks in which the guardrail was active: candidate, reference of the target.
+    pub seen: Window,
+    /// Closed harm windows against the target's reference.
+    pub difference: StratifiedDifference,
+    pub ratio: StratifiedRatio,
+    pub share: ShareCounts,
+    /// Whether the guardrail counted in the stage of the last instant.
+    active: bool,
+}
+
+/// Saved state of one guardrail on counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    #[serde(rename = "c")]
+    comparisons: Vec<SavedComparison>,
+    #[serde(rename = "m")]
+    moving: Moving,
+}
+
+/// The parts of a test on counts.
+struct Parts<'a> {
+    bad: &'a CountSource,
+    total: &'a CountSource,
+    target: CountBound,
+    critical: CountBound,
+    or_not_worse: bool,
+}
+
+fn parts(test: &Test) -> Option<Parts<'_>> {
+    match test {
+        Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
+            Some(Parts { bad, total, target: *target, critical: *critical, or_not_worse: *or_not_worse_than_stable })
+        }
+        Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. } => None,
+    }
+}
+
+impl CountState {
+    /// Fresh state; `None` when the guardrail is not on counts, an error when a bound is outside its domain.
+    pub(super) fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Option<Self>, InvalidParameter> {
+        let Some(parts) = parts(&guardrail.test) else { return Ok(None) };
+        let terms = Terms { or_not_worse: parts.or_not_worse, ..*terms };
+        let mut comparisons = Vec::new();
+        let (target, critical) = (count_reference(parts.target), count_reference(parts.critical));
+        for reference in [Reference::Stable, Reference::Baseline] {
+            let bounds = Bounds {
+                target: (target == reference).then_some(parts.target),
+                critical: (critical == reference).then_some(parts.critical),
+            };
+            if bounds.target.is_some() || bounds.critical.is_some() {
+                comparisons.push(Comparison::new(role_of(reference), bounds, &terms)?);
+            }
+        }
+        let baseline = [target, critical].contains(&Reference::Baseline).then(|| ArmCounter::new(started));
+        let moving = Moving {
+            candidate: ArmCounter::new(started),
+            stable: ArmCounter::new(started),
+            baseline,
+            scatter: Scatter::default(),
+            seen: Window::default(),
+            difference: StratifiedDifference::default(),
+            ratio: StratifiedRatio::default(),
+            share: ShareCounts::default(),
+            active: false,
+        };
+        let counts_requests = guardrail.pod_label.is_none() && !matches!(parts.total, CountSource::PodSeconds);
+        Ok(Some(Self { counts_requests, comparisons, moving }))
+    }
+
+    /// Counts one instant. What was counted is kept even when something else cannot be measured.
+    pub(super) fn absorb(&mut self, lens: &Lens<'_>, guardrail: &Guardrail, times: &TickTimes, active: bool) -> Result<(), Unmeasurable> {
+        let Some(parts) = parts(&guardrail.test) else { return Ok(()) };
+        let sides = Sides { guardrail, bad: parts.bad, total: parts.total };
+        let moving = &mut self.moving;
+        let candidate = moving.candidate.count(&lens.scope, &sides, Role::Candidate);
+        let stable = moving.stable.count(&lens.scope, &sides, Role::Stable);
+        let baseline = moving.baseline.as_mut().map(|counter| counter.count(&lens.scope, &sides, Role::Baseline));
+        let problem = first_problem([Some(&candidate), Some(&stable), baseline.as_ref()])
+            .or_else(|| nobody_has_bad(&sides, [Some(&candidate), Some(&stable), baseline.as_ref()]));
+        moving.active = active;
+        if active {
+            let count = |arm: &Result<ArmCount, Unmeasurable>| arm.as_ref().map(ArmCount::tally).unwrap_or_default();
+            let counts = ArmCounts {
+                candidate: count(&candidate),
+                stable: count(&stable),
+                baseline: baseline.as_ref().map(count).unwrap_or_default(),
+            };
+            if let Ok(stable) = &stable {
+                self.moving.scatter.absorb(times.seconds(), stable.halves.0, stable.halves.1);
+            }
+            self.fold(times, &counts, problem.is_none());
+            if self.counts_requests {
+                let whole = [&candidate, &stable].into_iter().all(|arm| arm.as_ref().is_ok_and(ArmCount::is_whole));
+                self.moving.share.absorb(times, counts.candidate.total, counts.stable.total, whole);
+            }
+        }
+        problem.map_or(Ok(()), Err)
+    }
+
+    fn fold(&mut self, times: &TickTimes, counts: &ArmCounts, measured: bool) {
+        let shown = self.shown();
+        for comparison in &mut self.comparisons {
+            let tick = Tick {
+                start: times.start as f64 / 1000.0,
+                end: times.end as f64 / 1000.0,
+                counts: Window::new(counts.of(comparison.reference), counts.candidate),
+                judged: if measured { times.judged } else { 0.0 },
+                settled: times.settled as f64 / 1000.0,
+            };
+            let closed = comparison.absorb(&tick, &self.moving.scatter);
+            if comparison.reference == shown {
+                self.moving.seen += tick.counts;
+                show(&mut self.moving.difference, &mut self.moving.ratio, &self.moving.scatter, closed);
+            }
+        }
+    }
+
+    /// Closes open windows at a change of traffic.
+    pub(super) fn moved(&mut self, settled: i64, new_stage: bool) {
+        let shown = self.shown();
+        for comparison in &mut self.comparisons {
+            let closed = comparison.close(&self.moving.scatter, settled as f64 / 1000.0);
+            if comparison.reference == shown {
+                show(&mut self.moving.difference, &mut self.moving.ratio, &self.moving.scatter, closed);
+            }
+            comparison.state.step_windows = 0;
+            if new_stage {
+                comparison.restart_proof();
+            }
+        }
+        self.moving.share = ShareCounts::default();
+    }
+
+    fn shown(&self) -> Role {
+        let proving = self.comparisons.iter().find(|c| c.proof.is_some()).or(self.comparisons.first());
+        proving.map_or(Role::Stable, |c| c.reference)
+    }
+
+    /// The log e-value of the proof.
+    pub(crate) fn log_e_proof(&self) -> f64 {
+        self.proving().and_then(|c| c.proof.as_ref()).map_or(0.0, super::family::Proof::log_e)
+    }
+
+    /// Now and highest log e-value of harm against critical.
+    pub(crate) fn log_e_harm(&self) -> (f64, f64) {
+        self.comparisons.iter().find_map(|c| c.critical.as_ref()).map_or((0.0, 0.0), |h| (h.log_e(), h.peak()))
+    }
+
+    /// Now and highest log e-value of harm against target.
+    pub(crate) fn log_e_warning(&self) -> (f64, f64) {
+        self.comparisons.iter().find_map(|c| c.target.as_ref()).map_or_else(|| self.log_e_harm(), |h| (h.log_e(), h.peak()))
+    }
+
+    /// Proof windows of this step that counted.
+    pub(crate) fn step_windows(&self) -> u32 {
+        self.proving().map_or(0, |c| c.state.step_windows)
+    }
+
+    /// Counts seen so far: reference of the target beside the candidate.
+    pub(crate) fn seen(&self) -> Window {
+        self.moving.seen
+    }
+
+    /// Stratified difference and ratio of closed windows.
+    pub(crate) fn estimates(&self) -> (&StratifiedDifference, &StratifiedRatio) {
+        (&self.moving.difference, &self.moving.ratio)
+    }
+
+    /// φ of all counts of the stage's mean proof window, or of `window` while there is none.
+    pub(crate) fn phi(&self) -> f64 {
+        let mean = self.mean_window().map_or(self.moving.seen, |(window, _)| window);
+        self.moving.scatter.phi(mean.champion.total, mean.candidate.total)
+    }
+
+    /// Mean proof window of this stage and its length in seconds.
+    pub(crate) fn mean_window(&self) -> Option<(Window, f64)> {
+        let state = &self.proving()?.state;
+        let n = state.stage_windows;
+        let mean = |t: Tally| Tally::new(t.bad / n, t.total / n);
+        (n > 0.0).then(|| (Window::new(mean(state.stage_counts.champion), mean(state.stage_counts.candidate)), state.stage_seconds / n))
+    }
+
+    /// Proof windows left at these rates and the stage's mean sizes; `None` when it never ends.
+    pub(crate) fn windows_left(&self, champion_rate: f64, candidate_rate: f64, threshold: f64) -> Option<f64> {
+        let proof = self.proving()?.proof.as_ref()?;
+        let (mean, _) = self.mean_window()?;
+        let window = expected(champion_rate, mean.champion.total, candidate_rate, mean.candidate.total);
+        proof.windows_left(&window, self.phi(), threshold)
+    }
+
+    /// How its events are split between the arms, when these are the arms' requests.
+    pub(crate) fn share(&self) -> Option<&ShareCounts> {
+        (self.counts_requests && self.moving.active).then_some(&self.moving.share)
+    }
+
+    fn proving(&self) -> Option<&Comparison> {
+        self.comparisons.iter().find(|c| c.proof.is_some())
+    }
+
+    pub(super) fn save(&self) -> Saved {
+        Saved { comparisons: self.comparisons.iter().map(Comparison::save).collect(), moving: self.moving.clone() }
+    }
+
+    pub(super) fn load(&mut self, saved: Saved) -> Result<(), InvalidParameter> {
+        if saved.comparisons.len() != self.comparisons.len() {
+            return Err(InvalidParameter { name: "comparisons", expected: "as many as the plan has" });
+        }
+        self.moving = saved.moving;
+        self.comparisons.iter_mut().zip(saved.comparisons).try_for_each(|(comparison, saved)| comparison.load(saved))
+    }
+}
+
+/// What the arms counted in one tick.
+struct ArmCounts {
+    candidate: Tally,
+    stable: Tally,
+    baseline: Tally,
+}
+
+impl ArmCounts {
+    fn of(&self, role: Role) -> Tally {
+        match role {
+            Role::Candidate => self.candidate,
+            Role::Stable => self.stable,
+            Role::Baseline => self.baseline,
+        }
+    }
+}
+
+pub(super) const fn role_of(reference: Reference) -> Role {
+    match reference {
+        Reference::Stable => Role::Stable,
+        Reference::Baseline => Role::Baseline,
+    }
+}
+
+fn show(difference: &mut StratifiedDifference, ratio: &mut StratifiedRatio, scatter: &Scatter, closed: Option<Window>) {
+    let Some(window) = closed else { return };
+    let phi = scatter.phi(window.champion.total, window.candidate.total);
+    difference.absorb(&window, phi);
+    ratio.absorb(&window, phi);
+}
+
+type Arms<'a> = [Option<&'a Result<ArmCount, Unmeasurable>>; 3];
+
+fn first_problem(arms: Arms<'_>) -> Option<Unmeasurable> {
+    arms.into_iter().flatten().find_map(|arm| match arm {
+        Ok(count) => count.problem.clone(),
+        Err(problem) => Some(problem.clone()),
+    })
+}
+
+/// A metric that no arm has is a misspelt one, not a perfect service. Labels of the total's own metric may well match nothing while nothing goes wrong.
+fn nobody_has_bad(sides: &Sides<'_>, arms: Arms<'_>) -> Option<Unmeasurable> {
+    let bad = count_sought(sides.guardrail, sides.bad, sides.total)?;
+    if count_sought(sides.guardrail, sides.total, sides.bad).is_some_and(|total| total.name() == bad.name()) {
+        return None;
+    }
+    let none = arms.into_iter().flatten().all(|arm| arm.as_ref().is_ok_and(|count| !count.bad_exists));
+    none.then(|| Unmeasurable::NoSeries { query: bad.name(), arm: "any arm".into() })
+}

@@ -1,0 +1,219 @@
+//! Guardrails on gauges: a level averaged over batches and tested with its autocorrelation, and a hard limit that one sample can cross.
+//! Says nothing about why a level differs: machines differ too, so a comparison needs several pods per arm.
+
+use anytime_stats::{GaugePlan, GaugeProcess, InvalidParameter, Side};
+use serde::{Deserialize, Serialize};
+
+use super::counts::role_of;
+use super::query::{Sought, level_reference};
+use super::series::Role;
+use super::{Crossing, Lens, TickTimes};
+use crate::plan::{Guardrail, LevelBound, Selector};
+use crate::verdict::Unmeasurable;
+
+/// Proof windows in one batch: five minutes at the default window of one.
+pub(crate) const WINDOWS_PER_BATCH: f64 = 5.0;
+/// Pods per arm below which a difference of levels may be one of machines.
+const LEAST_PODS: usize = 3;
+
+/// State of one level.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LevelState {
+    bases: Vec<Basis>,
+    /// Seconds of the open batch, measured ones among them, and when it began in milliseconds.
+    elapsed: f64,
+    measured: f64,
+    opened: Option<i64>,
+    /// The candidate's mean at the last instant.
+    pub latest: Option<f64>,
+    target: usize,
+    critical: usize,
+    /// Highest log e-values of harm against target and critical.
+    peaks: (f64, f64),
+}
+
+/// What a bound compares with: nothing, or an arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Basis {
+    compares: bool,
+    stage_plan: GaugePlan,
+    attempt: GaugeProcess,
+    stage: GaugeProcess,
+    /// Seconds-weighted sum of the open batch.
+    sum: f64,
+}
+
+/// The two bounds of a level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LevelBounds {
+    pub target: LevelBound,
+    pub critical: LevelBound,
+}
+
+impl LevelBounds {
+    /// What is compared with, once each.
+    fn bases(self) -> Vec<Option<Role>> {
+        let mut bases = vec![basis(self.target), basis(self.critical)];
+        bases.dedup();
+        bases
+    }
+}
+
+fn basis(bound: LevelBound) -> Option<Role> {
+    level_reference(bound).map(role_of)
+}
+
+/// The margin of a bound, in the gauge's unit.
+pub(crate) const fn margin(bound: LevelBound) -> f64 {
+    match bound {
+        LevelBound::Difference { margin, .. } => margin,
+        LevelBound::Absolute(limit) => limit,
+    }
+}
+
+impl LevelState {
+    pub(super) fn new(bounds: LevelBounds, planned_batches: f64, alphas: (f64, f64)) -> Result<Self, InvalidParameter> {
+        let (alpha_proof, alpha_harm) = alphas;
+        let plan = |alpha: f64| GaugePlan { planned_batches: planned_batches.max(1.0), alpha, history_variance: None };
+        let bases = bounds.bases();
+        let index = |bound| bases.iter().position(|b| *b == basis(bound)).unwrap_or_default();
+        let (target, critical) = (index(bounds.target), index(bounds.critical));
+        let bases = bases
+            .into_iter()
+            .map(|versus| {
+                let compares = versus.is_some();
+                let (attempt, stage) = (process(plan(alpha_harm), compares)?, process(plan(alpha_proof), compares)?);
+                Ok(Basis { compares, stage_plan: plan(alpha_proof), attempt, stage, sum: 0.0 })
+            })
+            .collect::<Result<_, InvalidParameter>>()?;
+        Ok(Self { bases, elapsed: 0.0, measured: 0.0, opened: None, latest: None, target, critical, peaks: (0.0, 0.0) })
+    }
+
+    /// Reads one instant. `Err` leaves the tick out of the batch.
+    pub(super) fn absorb(
+        &mut self,
+        lens: &Lens<'_>,
+        (guardrail, series, bounds): (&Guardrail, &Selector, LevelBounds),
+        times: &TickTimes,
+        active: bool,
+    ) -> Result<(), Unmeasurable> {
+        let values = self.values(lens, &Sought::of(guardrail, series, ""), bounds);
+        if !active {
+            return values.map(drop);
+        }
+        self.opened.get_or_insert(times.start);
+        self.elapsed += times.seconds();
+        if let Ok(values) = &values {
+            self.measured += times.seconds();
+            for (basis, value) in self.bases.iter_mut().zip(values) {
+                basis.sum += value * times.seconds();
+            }
+        }
+        if self.elapsed + 1e-9 >= lens.window * WINDOWS_PER_BATCH {
+            self.close(bounds, times.settled);
+        }
+        values.map(drop)
+    }
+
+    /// The candidate's level, or its difference to each arm it is compared with.
+    fn values(&mut self, lens: &Lens<'_>, sought: &Sought<'_>, bounds: LevelBounds) -> Result<Vec<f64>, Unmeasurable> {
+        let read = |role: Role| {
+            let found = lens.scope.fresh(sought, role)?;
+            let values = found.values(lens.scope.instant)?;
+            Ok((values.iter().sum::<f64>() / values.len().max(1) as f64, found.targets.len()))
+        };
+        let (own, pods) = read(Role::Candidate)?;
+        self.latest = Some(own);
+        bounds
+            .bases()
+            .into_iter()
+            .map(|versus| {
+                let Some(role) = versus else { return Ok(own) };
+                let (other, others) = read(role)?;
+                if pods.min(others) < LEAST_PODS {
+                    let message = format!(
+                        "{pods} pods of the candidate and {others} of {} report {}; with fewer than {LEAST_PODS} per arm a difference may be one of \
+                         machines: add replicas or give an absolute bound",
+                        role.word(),
+                        sought.name()
+                    );
+                    return Err(Unmeasurable::NotComparable { message });
+                }
+                Ok(own - other)
+            })
+            .collect()
+    }
+
+    /// Ends the open batch; it counts when at least half of it was measured and traffic had settled before it began.
+    fn close(&mut self, bounds: LevelBounds, settled: i64) {
+        let counts = self.measured * 2.0 >= self.elapsed && self.opened.is_some_and(|opened| opened >= settled);
+        for basis in &mut self.bases {
+            let mean = std::mem::take(&mut basis.sum) / self.measured;
+            if counts {
+                basis.attempt.absorb(mean);
+                basis.stage.absorb(mean);
+            }
+        }
+        (self.elapsed, self.measured, self.opened) = (0.0, 0.0, None);
+        let (warning, harm) = self.log_e_harm_now(bounds);
+        self.peaks = (self.peaks.0.max(warning), self.peaks.1.max(harm));
+    }
+
+    pub(super) fn moved(&mut self, new_stage: bool) {
+        (self.elapsed, self.measured, self.opened) = (0.0, 0.0, None);
+        for basis in &mut self.bases {
+            basis.sum = 0.0;
+            if let Some(fresh) = new_stage.then(|| process(basis.stage_plan, basis.compares).ok()).flatten() {
+                basis.stage = fresh;
+            }
+        }
+    }
+
+    fn log_e_harm_now(&self, bounds: LevelBounds) -> (f64, f64) {
+        let harm = |index: usize, bound| self.bases.get(index).map_or(0.0, |b| b.attempt.log_e(Side::Harm, margin(bound)));
+        (harm(self.target, bounds.target), harm(self.critical, bounds.critical))
+    }
+
+    /// Log e-values: proof, harm against critical (now, highest), harm against target (now, highest).
+    pub(crate) fn log_es(&self, bounds: LevelBounds) -> (f64, (f64, f64), (f64, f64)) {
+        let (warning, harm) = self.log_e_harm_now(bounds);
+        let proof = self.proving().map_or(0.0, |stage| stage.log_e(Side::Proof, margin(bounds.target)));
+        (proof, (harm, self.peaks.1), (warning, self.peaks.0))
+    }
+
+    /// The process of the proof: what the target compares with, since the stage began.
+    pub(crate) fn proving(&self) -> Option<&GaugeProcess> {
+        self.bases.get(self.target).map(|basis| &basis.stage)
+    }
+}
+
+fn process(plan: GaugePlan, compares: bool) -> Result<GaugeProcess, InvalidParameter> {
+    if compares { GaugeProcess::difference(plan) } else { GaugeProcess::level(plan) }
+}
+
+/// State of a hard limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LimitState {
+    /// The largest value at the last instant.
+    pub latest: Option<f64>,
+    /// The first crossing of critical.
+    pub crossed: Option<Crossing>,
+}
+
+impl LimitState {
+    pub(super) fn absorb(
+        &mut self,
+        lens: &Lens<'_>,
+        (guardrail, series, critical): (&Guardrail, &Selector, f64),
+        times: &TickTimes,
+        active: bool,
+    ) -> Result<(), Unmeasurable> {
+        let found = lens.scope.fresh(&Sought::of(guardrail, series, ""), Role::Candidate)?;
+        let peak = found.peak(times.start, lens.scope.instant)?;
+        self.latest = peak.map(|(value, _)| value);
+        if let Some((value, target)) = peak.filter(|(value, _)| active && self.crossed.is_none() && *value > critical) {
+            self.crossed = Some(Crossing { at: lens.scope.instant, value, target: target.to_owned() });
+        }
+        Ok(())
+    }
+}

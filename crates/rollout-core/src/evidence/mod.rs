@@ -1,0 +1,401 @@
+//! Evidence: a fold over raw samples at aligned instants, into always-valid processes per guardrail.
+//!
+//! The same fold serves the controller, a replay after a restart and a backtest: it has no clock and asks nothing, so the same samples give the same
+//! state. It reaches no verdict; [`crate::judge`] does.
+
+mod checkpoint;
+mod comparison;
+mod counting;
+mod counts;
+mod family;
+mod level;
+mod query;
+mod scatter;
+mod series;
+mod share;
+mod sift;
+mod traffic;
+mod tripwire;
+
+use std::collections::BTreeSet;
+
+use anytime_stats::{InvalidParameter, threshold};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+pub use checkpoint::{Checkpoint, RestoreError};
+pub(crate) use counts::CountState;
+pub(crate) use level::{LevelBounds, LevelState, LimitState, WINDOWS_PER_BATCH};
+pub use series::{Arm, Arms, Query, Reading, Readings, Sample, Series};
+pub(crate) use share::ShareCounts;
+pub(crate) use traffic::{SAMPLE_RATIO_ALPHA, Traffic};
+pub(crate) use tripwire::TripwireState;
+
+use crate::plan::{Guardrail, Plan, Test};
+use crate::revision::RevisionId;
+use crate::spec::StageKind;
+use crate::verdict::Unmeasurable;
+use crate::weights::{Exposure, Position};
+use comparison::Terms;
+use sift::Scope;
+
+/// The shortest age, in milliseconds, at which a sample may count as stale.
+const LEAST_FRESHNESS: i64 = 5_000;
+/// Instants after which a sample is stale.
+const STALE_AFTER: i32 = 4;
+/// Silence, in milliseconds, below which nobody is called silent.
+const LEAST_SILENCE: i64 = 30_000;
+
+/// What the windows so far say about every guardrail of one attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    pub(crate) candidate: RevisionId,
+    pub(crate) attempt: u32,
+    fixed: Fixed,
+    pub(crate) clocks: Clocks,
+    pub(crate) place: Place,
+    pub(crate) traffic: Traffic,
+    pub(crate) guardrails: Vec<Tracked>,
+}
+
+/// What the plan fixes for the attempt.
+#[derive(Clone, Debug, PartialEq)]
+struct Fixed {
+    plan_hash: String,
+    /// Milliseconds after a change of traffic in which windows do not prove.
+    settle: i64,
+    /// Whether there is a counter of requests.
+    has_requests: bool,
+}
+
+/// Instants and judged times; milliseconds since the epoch, and seconds of judged time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Clocks {
+    started: i64,
+    pub last: i64,
+    /// Last instant at which anything active could be measured.
+    pub measured: Option<i64>,
+    pub stage: f64,
+    pub step: f64,
+    /// Judged time of the step since traffic settled.
+    pub step_settled: f64,
+}
+
+/// Where the attempt is, and since when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub position: Position,
+    pub exposure: Exposure,
+    /// `None` until the first stage began: nothing is active, baselines are taken.
+    pub kind: Option<StageKind>,
+    /// Since when the exposure is what it is, in milliseconds.
+    pub since: i64,
+    /// Until when windows do not prove.
+    pub settled: i64,
+    /// Whether the last change was upward.
+    pub raised: bool,
+}
+
+/// One guardrail with its current trouble.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tracked {
+    pub state: State,
+    /// Why it could not be measured at the last instant.
+    pub problem: Option<Unmeasurable>,
+    /// Since when, in milliseconds.
+    pub problem_since: Option<i64>,
+    /// Whether an instant was read since the start or the restart: before, nothing is known about now.
+    pub read: bool,
+}
+
+/// State by kind of test.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum State {
+    Counts(Box<CountState>),
+    Level(Box<LevelState>),
+    Limit(LimitState),
+    Tripwire(TripwireState),
+    /// A bound outside its test's domain.
+    Broken(String),
+}
+
+/// The moment something crossed a limit that has no statistics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Crossing {
+    /// Unix milliseconds.
+    pub at: i64,
+    pub value: f64,
+    pub target: String,
+}
+
+/// What absorbing one instant needs.
+pub(crate) struct Lens<'a> {
+    plan: &'a Plan,
+    scope: Scope<'a>,
+    /// Seconds of a proof window.
+    window: f64,
+}
+
+/// The tick that ends at an instant, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TickTimes {
+    start: i64,
+    end: i64,
+    /// Seconds that count as judged: those of a gap do not.
+    judged: f64,
+    /// Until when traffic settles.
+    settled: i64,
+}
+
+impl TickTimes {
+    fn seconds(&self) -> f64 {
+        (self.end - self.start) as f64 / 1000.0
+    }
+}
+
+impl Evidence {
+    /// No evidence yet about `candidate`, in its `attempt`-th retry (from 0), from `at` on.
+    pub fn start(plan: &Plan, candidate: RevisionId, at: DateTime<Utc>, attempt: u32) -> Self {
+        let started = at.timestamp_millis();
+        let guardrails = plan.guardrails.iter().map(|guardrail| Tracked::new(plan, guardrail, started, attempt)).collect();
+        Self {
+            candidate,
+            attempt,
+            fixed: Fixed { plan_hash: plan.hash.clone(), settle: plan.settle.num_milliseconds(), has_requests: plan.requests.is_some() },
+            clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, step_settled: 0.0 },
+            place: Place {
+                position: Position { stage: 0, step: 0 },
+                exposure: Exposure::ZERO,
+                kind: None,
+                since: started,
+                settled: started,
+                raised: false,
+            },
+            traffic: Traffic::new(started),
+            guardrails,
+        }
+    }
+
+    /// Every query that must be asked at each instant.
+    pub fn queries(plan: &Plan, arms: &Arms) -> BTreeSet<Query> {
+        query::all(plan, arms)
+    }
+
+    /// The range to ask for, back from an instant: twice the age at which a sample is stale, so that a stale one is still seen.
+    pub fn lookback(plan: &Plan) -> TimeDelta {
+        TimeDelta::milliseconds(2 * freshness(plan))
+    }
+
+    /// The newest instant that was absorbed; the start before the first.
+    pub fn last_instant(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.clocks.last).unwrap_or_default()
+    }
+
+    /// Folds one aligned instant. An instant that is not after the last one is ignored; what was missed in between is charged now.
+    pub fn absorb(&mut self, plan: &Plan, arms: &Arms, at: DateTime<Utc>, readings: &Readings) {
+        let instant = at.timestamp_millis();
+        if instant <= self.clocks.last {
+            return;
+        }
+        let lens = Lens { plan, scope: Scope { arms, readings, instant, limit: freshness(plan) }, window: seconds(plan.window) };
+        let gap = (instant - self.clocks.last).min(freshness(plan));
+        let times = TickTimes { start: self.clocks.last, end: instant, judged: gap as f64 / 1000.0, settled: self.place.settled };
+        self.traffic.absorb(&lens, &times);
+        self.traffic.expected = traffic::expected_share(plan, &self.place);
+        let (mut any_active, mut any_measured) = (false, false);
+        for (tracked, guardrail) in self.guardrails.iter_mut().zip(&plan.guardrails) {
+            let active = self.place.kind.is_some_and(|kind| guardrail.stages.contains(&kind));
+            let measured = tracked.absorb(&lens, guardrail, &times, active);
+            any_active |= active;
+            any_measured |= active && measured;
+        }
+        // A stage in which nothing is active is judged on traffic alone.
+        if any_measured
+            || (!any_active && self.place.kind.is_some() && self.traffic.stable_seen.is_some_and(|seen| instant - seen <= freshness(plan)))
+        {
+            self.clocks.judged(&times);
+        }
+        self.clocks.last = instant;
+    }
+
+    /// The exposure or the position is another one since `at`. Open windows close and traffic settles; a new stage starts its proofs anew.
+    pub fn moved(&mut self, position: Position, exposure: Exposure, kind: StageKind, at: DateTime<Utc>) {
+        let before = &self.place;
+        if before.kind == Some(kind) && before.position == position && before.exposure == exposure {
+            return;
+        }
+        let new_stage = before.kind.is_none() || before.position.stage != position.stage;
+        if let Some(expected) = self.traffic.expected {
+            self.traffic.closed += self.share().map_or(0.0, |share| share.log_e(expected.share, expected.unit));
+        }
+        for tracked in &mut self.guardrails {
+            tracked.moved(self.place.settled, new_stage);
+        }
+        (self.traffic.requests, self.traffic.expected) = (ShareCounts::default(), None);
+        let since = at.timestamp_millis();
+        let raised = exposure > self.place.exposure;
+        self.place = Place { position, exposure, kind: Some(kind), since, settled: since + self.fixed.settle, raised };
+        if new_stage {
+            self.clocks.stage = 0.0;
+        }
+        (self.clocks.step, self.clocks.step_settled) = (0.0, 0.0);
+    }
+
+    /// State that continues after a restart.
+    pub fn checkpoint(&self) -> Checkpoint {
+        checkpoint::save(self)
+    }
+
+    /// Continues from a checkpoint that was taken under the same plan.
+    pub fn restore(plan: &Plan, checkpoint: &Checkpoint) -> Result<Self, RestoreError> {
+        checkpoint::load(plan, checkpoint)
+    }
+
+    /// Hash of the plan under which the evidence is taken.
+    pub fn plan_hash(&self) -> &str {
+        &self.fixed.plan_hash
+    }
+
+    /// How requests are split since the last change: by the requests counter, else by the busiest total.
+    pub(crate) fn share(&self) -> Option<&ShareCounts> {
+        if self.fixed.has_requests {
+            return Some(&self.traffic.requests);
+        }
+        let totals = self.guardrails.iter().filter_map(|tracked| match &tracked.state {
+            State::Counts(counts) => counts.share(),
+            _ => None,
+        });
+        // The first among equals, so that the choice does not depend on anything but the plan.
+        totals
+            .fold(None, |best: Option<&ShareCounts>, share| if best.is_none_or(|b| share.total() > b.total()) { Some(share) } else { best })
+    }
+
+    /// Share of requests that the candidate really gets; in a shadow stage the share of stable's requests that are copied to it.
+    pub(crate) fn realised_share(&self) -> Option<f64> {
+        let share = self.share()?.realised()?;
+        Some(if self.place.kind == Some(StageKind::Shadow) { share / (1.0 - share).max(f64::EPSILON) } else { share })
+    }
+}
+
+impl Clocks {
+    fn judged(&mut self, times: &TickTimes) {
+        self.measured = Some(times.end);
+        self.stage += times.judged;
+        self.step += times.judged;
+        if times.start >= times.settled {
+            self.step_settled += times.judged;
+        }
+    }
+}
+
+impl Tracked {
+    fn new(plan: &Plan, guardrail: &Guardrail, started: i64, attempt: u32) -> Self {
+        let state = State::new(plan, guardrail, started, attempt)
+            .unwrap_or_else(|problem| State::Broken(format!("a bound of {} cannot be tested: {problem}", guardrail.name)));
+        Self { state, problem: None, problem_since: None, read: false }
+    }
+
+    /// True when it could be measured.
+    fn absorb(&mut self, lens: &Lens<'_>, guardrail: &Guardrail, times: &TickTimes, active: bool) -> bool {
+        let outcome = match (&mut self.state, &guardrail.test) {
+            (State::Counts(counts), _) => counts.absorb(lens, guardrail, times, active),
+            (State::Level(level), Test::Level { series, target, critical, .. }) => {
+                let bounds = LevelBounds { target: *target, critical: *critical };
+                level.absorb(lens, (guardrail, series, bounds), times, active)
+            }
+            (State::Limit(limit), Test::Limit { series, critical, .. }) => {
+                limit.absorb(lens, (guardrail, series, *critical), times, active)
+            }
+            (State::Tripwire(tripwire), Test::Tripwire { series }) => tripwire.absorb(lens, (guardrail, series), active),
+            (State::Broken(message), _) => Err(Unmeasurable::NotComparable { message: message.clone() }),
+            _ => Err(Unmeasurable::NotComparable {
+                message: format!("{} is another kind of guardrail than when the attempt started", guardrail.name),
+            }),
+        };
+        self.read = true;
+        self.problem = outcome.err();
+        self.problem_since = self.problem.as_ref().map(|_| self.problem_since.unwrap_or(times.end));
+        self.problem.is_none()
+    }
+
+    fn moved(&mut self, settled: i64, new_stage: bool) {
+        match &mut self.state {
+            State::Counts(counts) => counts.moved(settled, new_stage),
+            State::Level(level) => level.moved(new_stage),
+            State::Limit(_) | State::Tripwire(_) | State::Broken(_) => {}
+        }
+        self.problem_since = None;
+    }
+}
+
+impl State {
+    fn new(plan: &Plan, guardrail: &Guardrail, started: i64, attempt: u32) -> Result<Self, InvalidParameter> {
+        let risk = Risk::of(plan, guardrail, attempt);
+        let window = seconds(plan.window);
+        let longest = plan.stages.iter().filter(|stage| guardrail.stages.contains(&stage.kind)).map(|stage| seconds(stage.max));
+        let attempt_windows = (longest.sum::<f64>() / window).ceil().clamp(1.0, 1e6);
+        Ok(match &guardrail.test {
+            Test::Counts { .. } => {
+                // The clamp keeps it inside the integer.
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let horizon = attempt_windows as u32;
+                let terms = Terms {
+                    window,
+                    horizon,
+                    harm_cap: risk.harm_threshold / 2.0,
+                    proof_cap: risk.proof_threshold / 3.0,
+                    or_not_worse: false,
+                };
+                match CountState::new(guardrail, &terms, started)? {
+                    Some(counts) => Self::Counts(Box::new(counts)),
+                    None => Self::Broken(guardrail.name.clone()),
+                }
+            }
+            Test::Level { target, critical, .. } => {
+                let bounds = LevelBounds { target: *target, critical: *critical };
+                let alphas = (risk.proof_alpha, risk.harm_alpha);
+                Self::Level(Box::new(LevelState::new(bounds, attempt_windows / WINDOWS_PER_BATCH / 2.0, alphas)?))
+            }
+            Test::Limit { .. } => Self::Limit(LimitState::default()),
+            Test::Tripwire { .. } => Self::Tripwire(TripwireState::new(started)),
+        })
+    }
+}
+
+/// A guardrail's share of the risk, and the log e-values at which it is spent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Risk {
+    pub proof_alpha: f64,
+    pub harm_alpha: f64,
+    pub proof_threshold: f64,
+    pub harm_threshold: f64,
+}
+
+impl Risk {
+    pub(crate) fn of(plan: &Plan, guardrail: &Guardrail, attempt: u32) -> Self {
+        // Limits and tripwires have no statistics and so no share.
+        let statistical = |g: &&Guardrail| matches!(g.test, Test::Counts { .. } | Test::Level { .. });
+        let weights: f64 = plan.guardrails.iter().filter(statistical).map(|g| g.weight).sum();
+        let proof_alpha = threshold::retry_alpha(plan.false_promotion, attempt);
+        Self {
+            proof_alpha,
+            harm_alpha: plan.false_rollback * guardrail.weight / weights.max(guardrail.weight),
+            proof_threshold: threshold::proof_threshold(proof_alpha),
+            harm_threshold: threshold::harm_threshold(plan.false_rollback, weights.max(guardrail.weight), guardrail.weight),
+        }
+    }
+}
+
+/// Oldest age of a fresh sample, in milliseconds.
+pub(crate) fn freshness(plan: &Plan) -> i64 {
+    (plan.interval * STALE_AFTER).num_milliseconds().max(LEAST_FRESHNESS)
+}
+
+/// How long an arm must say nothing before it is called silent, in milliseconds.
+pub(crate) fn silence(plan: &Plan) -> i64 {
+    (plan.interval * STALE_AFTER).num_milliseconds().max(LEAST_SILENCE)
+}
+
+fn seconds(delta: TimeDelta) -> f64 {
+    delta.num_milliseconds() as f64 / 1000.0
+}

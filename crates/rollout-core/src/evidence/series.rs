@@ -1,0 +1,141 @@
+//! What the shell hands in: raw series per query, and how the series of each arm are recognised.
+//! Holds no state and asks nothing; [`super::query`] says what to ask, [`super::sift`] reads the answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::revision::RevisionId;
+use crate::verdict::Unmeasurable;
+
+/// One raw sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// Unix milliseconds, as scraped.
+    pub at: i64,
+    /// The value.
+    pub value: f64,
+}
+
+/// One raw series: its labels and its samples, oldest first. Samples after the instant in question are ignored, so one long answer serves a replay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    /// Labels, with or without `__name__`.
+    pub labels: BTreeMap<String, String>,
+    /// Raw samples, oldest first.
+    pub samples: Vec<Sample>,
+}
+
+impl Series {
+    /// The value of a label, empty when it is not there.
+    pub(super) fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+
+    /// Samples at or before `instant`, oldest first.
+    pub(super) fn until(&self, instant: i64) -> &[Sample] {
+        self.samples.get(..self.samples.partition_point(|s| s.at <= instant)).unwrap_or_default()
+    }
+
+    /// The newest sample at or before `instant`.
+    pub(super) fn newest(&self, instant: i64) -> Option<Sample> {
+        self.until(instant).last().copied()
+    }
+}
+
+/// The answer to one query at one instant, shared by all rollouts that asked it.
+#[derive(Clone, Debug)]
+pub enum Reading {
+    /// The series that matched, possibly none.
+    Series(Vec<Arc<Series>>),
+    /// No usable answer, and why.
+    Failed(Unmeasurable),
+}
+
+/// An instant selector as it is sent, without a range; the shell appends the range of [`super::Evidence::lookback`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Query(String);
+
+impl Query {
+    /// A query by its text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text to send.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// All answers of one instant.
+pub type Readings = BTreeMap<Query, Reading>;
+
+/// How the series of one arm are recognised.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arm {
+    /// Namespace of its pods.
+    pub namespace: String,
+    /// The revision that its pods carry as `espalier_dev_revision`; none, or the baseline's, for a workload that the user runs.
+    pub revision: Option<RevisionId>,
+    /// Names of its pods.
+    pub pods: BTreeSet<String>,
+    /// Labels that pick out its series when its pods do not carry the revision; empty for the default.
+    pub matchers: BTreeMap<String, String>,
+    /// `namespace_service_port` in a gateway's metrics.
+    pub backend: Option<String>,
+    /// Pods that were created after the attempt started: their counters count from 0.
+    pub young: BTreeSet<String>,
+}
+
+/// The arms of one rollout.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arms {
+    /// Name of the rollout, as its pods carry it in `espalier_dev_rollout`.
+    pub rollout: String,
+    /// What is on trial.
+    pub candidate: Arm,
+    /// What serves; in an A/B test its `backend` is the control backend.
+    pub stable: Arm,
+    /// The original model, when it is not what serves.
+    pub baseline: Option<Arm>,
+}
+
+/// The part an arm plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    Candidate,
+    Stable,
+    Baseline,
+}
+
+impl Role {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Candidate => "the candidate",
+            Self::Stable => "stable",
+            Self::Baseline => "the baseline",
+        }
+    }
+}
+
+impl Arms {
+    /// The arm of a role; the baseline is stable itself while the original model still serves.
+    pub(super) fn of(&self, role: Role) -> Result<&Arm, Unmeasurable> {
+        match (role, &self.baseline) {
+            (Role::Candidate, _) => Ok(&self.candidate),
+            (Role::Stable, _) => Ok(&self.stable),
+            (Role::Baseline, Some(arm)) => Ok(arm),
+            (Role::Baseline, None) if self.stable.revision.as_ref().is_none_or(RevisionId::is_baseline) => Ok(&self.stable),
+            (Role::Baseline, None) => {
+                Err(Unmeasurable::NotComparable { message: "a bound compares with the baseline, but no baseline is running".into() })
+            }
+        }
+    }
+}

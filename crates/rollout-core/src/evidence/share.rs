@@ -1,0 +1,180 @@
+//! How traffic is really split: counts since the last change of traffic, and the always-valid check of their ratio.
+//! It cannot say which arm is wrong, and it never rolls back by itself.
+
+use anytime_stats::SampleRatio;
+use serde::{Deserialize, Serialize};
+
+use super::TickTimes;
+
+/// Requests per arm since the last change of traffic: candidate, stable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ShareCounts {
+    /// Since the change itself: early ticks still hold requests from before.
+    #[serde(rename = "s")]
+    since: [f64; 2],
+    /// Since traffic settled.
+    #[serde(rename = "t")]
+    settled: [f64; 2],
+    /// Largest count of one tick. Pods are scraped at different times, so the arms' counts may be out of step by this much.
+    #[serde(rename = "m")]
+    step: [f64; 2],
+    /// Counted while a part of an arm was not to be seen: compared once that part is back and its gap is charged.
+    #[serde(rename = "p")]
+    pending: Pending,
+}
+
+/// Counts that wait for the rest of their arm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Pending {
+    #[serde(rename = "s")]
+    since: [f64; 2],
+    #[serde(rename = "t")]
+    settled: [f64; 2],
+    #[serde(rename = "d")]
+    seconds: f64,
+    #[serde(rename = "n")]
+    ticks: f64,
+}
+
+/// Seconds after which a part of an arm that is still not to be seen is taken to be gone.
+const GONE_AFTER: f64 = 300.0;
+
+impl ShareCounts {
+    /// Adds one tick; `whole` says that every known target of both arms was read.
+    pub(super) fn absorb(&mut self, times: &TickTimes, candidate: f64, stable: f64, whole: bool) {
+        let tick = [candidate, stable];
+        add(&mut self.pending.since, tick);
+        if times.start >= times.settled {
+            add(&mut self.pending.settled, tick);
+        }
+        self.pending.seconds += times.seconds();
+        self.pending.ticks += 1.0;
+        if whole || self.pending.seconds >= GONE_AFTER {
+            let Pending { since, settled, ticks, .. } = std::mem::take(&mut self.pending);
+            add(&mut self.since, since);
+            add(&mut self.settled, settled);
+            for (step, counted) in self.step.iter_mut().zip(since) {
+                *step = step.max(counted / ticks);
+            }
+        }
+    }
+
+    /// Requests of both arms since the change.
+    pub(crate) fn total(&self) -> f64 {
+        self.since.iter().sum()
+    }
+
+    /// The candidate's requests since the change.
+    pub(crate) const fn candidate(&self) -> f64 {
+        let [candidate, _] = self.since;
+        candidate
+    }
+
+    /// Share of the candidate, from settled requests as soon as there are some.
+    pub(crate) fn realised(&self) -> Option<f64> {
+        let share = |[candidate, stable]: [f64; 2]| (candidate + stable > 0.0).then(|| candidate / (candidate + stable));
+        share(self.settled).or_else(|| share(self.since))
+    }
+
+    /// Log e-value against "the candidate's share is `expected`", on settled requests; `unit` requests count as one independent draw.
+    pub(crate) fn log_e(&self, expected: f64, unit: f64) -> f64 {
+        mismatch(self.settled, self.step, expected, unit)
+    }
+
+    /// Log e-value against "no more than `expected`". Right after a raise old requests only lower the share, so all may be counted.
+    pub(crate) fn log_e_above(&self, expected: f64, raised: bool) -> f64 {
+        let [candidate, stable] = if raised { self.since } else { self.settled };
+        let [step, _] = self.step;
+        if expected <= 0.0 {
+            // Nobody should be there: more than the stragglers of one tick, and more than chance, is proof enough.
+            return if candidate > step + 20.0 { f64::MAX } else { 0.0 };
+        }
+        if candidate <= expected * (candidate + stable) { 0.0 } else { mismatch([candidate, stable], self.step, expected, 1.0) }
+    }
+}
+
+fn add(sum: &mut [f64; 2], counts: [f64; 2]) {
+    for (sum, count) in sum.iter_mut().zip(counts) {
+        *sum += count;
+    }
+}
+
+/// Log e-value of the counts that are nearest to the expected share among those that scrapes out of step could have hidden.
+fn mismatch(counts: [f64; 2], step: [f64; 2], expected: f64, unit: f64) -> f64 {
+    let [candidate, stable] = counts;
+    let [step_candidate, step_stable] = step;
+    if expected <= 0.0 || expected >= 1.0 || candidate + stable <= 0.0 {
+        return 0.0;
+    }
+    let too_many = candidate > expected * (candidate + stable);
+    let (nearer, further) = if too_many {
+        ((candidate - step_candidate).max(0.0), stable + step_stable)
+    } else {
+        (candidate + step_candidate, (stable - step_stable).max(0.0))
+    };
+    let still = nearer > expected * (nearer + further);
+    if still != too_many || nearer + further <= 0.0 {
+        return 0.0;
+    }
+    SampleRatio::new(&[1.0 - expected, expected]).map_or(0.0, |mut check| {
+        check.absorb(&[further / unit, nearer / unit]);
+        check.log_e()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(ticks: &[(f64, f64)]) -> ShareCounts {
+        let mut counts = ShareCounts::default();
+        for (i, (candidate, stable)) in ticks.iter().enumerate() {
+            let at = i64::try_from(i).unwrap() * 1000;
+            counts.absorb(&TickTimes { start: at, end: at + 1000, judged: 1.0, settled: 2000 }, *candidate, *stable, true);
+        }
+        counts
+    }
+
+    #[test]
+    fn a_wrong_split_is_found_and_a_right_one_is_not() {
+        let wrong = counted(&[(30.0, 70.0); 60]);
+        assert!(wrong.log_e(0.05, 1.0) > 7.0 && wrong.log_e_above(0.05, true) > 7.0);
+        let right = counted(&[(5.0, 95.0); 60]);
+        assert!(right.log_e(0.05, 1.0) <= 0.0 && right.log_e_above(0.05, true) <= 0.0);
+        let below = counted(&[(1.0, 99.0); 200]);
+        assert!(below.log_e(0.05, 1.0) > 7.0 && below.log_e_above(0.05, true) <= 0.0);
+        assert_eq!(right.realised(), Some(0.05));
+    }
+
+    #[test]
+    fn a_burst_that_one_arm_reports_a_scrape_later_is_no_mismatch() {
+        let mut ticks = vec![(0.0, 0.0); 3];
+        ticks.push((0.0, 750.0));
+        assert!(counted(&ticks).log_e(0.25, 1.0) <= 0.0);
+        ticks.extend([(250.0, 750.0); 10]);
+        assert!(counted(&ticks).log_e(0.25, 1.0) <= 0.0);
+    }
+
+    #[test]
+    fn an_arm_that_is_not_to_be_seen_is_no_mismatch() {
+        let mut counts = ShareCounts::default();
+        let times = |at: i64| TickTimes { start: at * 1000, end: (at + 1) * 1000, judged: 1.0, settled: 0 };
+        for at in 0..200 {
+            counts.absorb(&times(at), 0.0, 500.0, false);
+        }
+        assert!(counts.log_e(0.5, 1.0) <= 0.0);
+        // Its requests of the gap are charged when it is back.
+        counts.absorb(&times(200), 100_000.0, 500.0, true);
+        assert!(counts.log_e(0.5, 1.0) <= 0.0);
+        for at in 201..600 {
+            counts.absorb(&times(at), 0.0, 500.0, false);
+        }
+        assert!(counts.log_e(0.5, 1.0) > 7.0, "what stays away for minutes is gone, and the split is wrong");
+    }
+
+    #[test]
+    fn requests_at_no_exposure_are_above_intent_once_traffic_has_settled() {
+        assert!(counted(&[(10.0, 90.0), (10.0, 90.0), (0.0, 100.0)]).log_e_above(0.0, false) <= 0.0);
+        assert!(counted(&[(10.0, 90.0); 20]).log_e_above(0.0, false) > 7.0);
+    }
+}

@@ -1,0 +1,311 @@
+//! What is known about one guardrail: its verdict, its numbers and a sentence that says both. Does not weigh guardrails against each other.
+
+use anytime_stats::intervals::proportion_interval;
+use chrono::TimeDelta;
+
+use super::outlook;
+use super::text;
+use crate::evidence::{CountState, Crossing, LevelBounds, LevelState, LimitState, Risk, State, Tracked, TripwireState, WINDOWS_PER_BATCH};
+use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Plan, Test};
+use crate::verdict::{Finding, Unmeasurable, Verdict};
+use crate::words;
+
+/// E-value of harm against target above which nothing passes, although nothing is proven yet.
+const SUSPICIOUS: f64 = 5.0;
+/// Windows after which displayed intervals are sharpest.
+const PLANNED_WINDOWS: f64 = 60.0;
+/// Level of displayed intervals.
+const DISPLAY_ALPHA: f64 = 0.05;
+/// Batches before a level is judged without history.
+const FIRST_BATCHES: u32 = 24;
+
+/// A finding with what the judge needs beside its text.
+pub(super) struct Found {
+    pub finding: Finding,
+    /// Harm against target is suspicious.
+    pub suspicious: bool,
+}
+
+/// What all findings share.
+pub(super) struct Bench<'a> {
+    pub plan: &'a Plan,
+    pub attempt: u32,
+    /// Why nothing can be measured, such as a wrong split.
+    pub trouble: Option<&'a Unmeasurable>,
+}
+
+impl Bench<'_> {
+    pub(super) fn find(&self, guardrail: &Guardrail, tracked: &Tracked, active: bool) -> Found {
+        let risk = Risk::of(self.plan, guardrail, self.attempt);
+        let blank = blank(guardrail, &risk);
+        let mut found = match (&tracked.state, &guardrail.test) {
+            (State::Counts(counts), Test::Counts { total, target, .. }) => {
+                let bounds = Bounds { target: *target, seconds: matches!(total, CountSource::PodSeconds) };
+                found_counts(blank, counts, bounds, &risk)
+            }
+            (State::Level(level), Test::Level { unit, target, critical, .. }) => {
+                self.found_level(blank, level, LevelBounds { target: *target, critical: *critical }, unit, &risk)
+            }
+            (State::Limit(limit), Test::Limit { unit, target, critical, .. }) => found_limit(blank, limit, unit, (*target, *critical)),
+            (State::Tripwire(tripwire), _) => found_tripwire(blank, tripwire),
+            _ => Found { finding: blank, suspicious: false },
+        };
+        if !active {
+            found.finding.verdict = Verdict::Inactive;
+            found.finding.reason = "Inactive".into();
+            found.finding.message = format!("{} does not count in this stage", guardrail.name);
+            found.suspicious = false;
+        } else if !matches!(found.finding.verdict, Verdict::Harmful | Verdict::Warning) {
+            if let Some(problem) = tracked.problem.as_ref().or(self.trouble) {
+                found.finding.verdict = Verdict::Unmeasurable;
+                found.finding.reason = problem.category().into();
+                found.finding.message = format!("{} cannot be measured: {problem}", guardrail.name);
+                found.finding.eta = None;
+            } else if !tracked.read && found.finding.verdict == Verdict::Proven {
+                found.finding.verdict = Verdict::Undecided;
+                found.finding.reason = "NotReadYet".into();
+                found.finding.message = format!("{} was not read since the evidence was restored", guardrail.name);
+            }
+        }
+        found
+    }
+
+    fn found_level(&self, finding: Finding, state: &LevelState, bounds: LevelBounds, unit: &str, risk: &Risk) -> Found {
+        let (proof, harm, warning) = state.log_es(bounds);
+        let compares = matches!(bounds.target, LevelBound::Difference { .. });
+        let say = |value: f64| if compares { text::level_difference(value, unit) } else { text::level(value, unit) };
+        let process = state.proving();
+        let batches = process.map_or(0, anytime_stats::GaugeProcess::batches);
+        let evaluation = process.and_then(|p| p.evaluate(0.0));
+        let value = evaluation.map(|e| e.mean).or(state.latest.filter(|_| !compares));
+        let interval = process.and_then(|p| p.interval(DISPLAY_ALPHA)).map(|i| format!("{} to {}", say(i.lower), say(i.upper)));
+        let length = words::duration(scaled(self.plan.window, WINDOWS_PER_BATCH));
+        let subject = match (value, &interval) {
+            (Some(value), Some(interval)) => {
+                format!("{} is {} on average over {batches} batches of {length} (95%: {interval})", finding.guardrail, say(value))
+            }
+            (Some(value), None) => {
+                format!("{} is {}; {batches} of {FIRST_BATCHES} batches of {length} are in", finding.guardrail, say(value))
+            }
+            (None, _) => format!("{} was not measured yet", finding.guardrail),
+        };
+        let finding = Finding {
+            value: value.map(say),
+            interval,
+            samples: (u64::from(batches), if compares { u64::from(batches) } else { 0 }),
+            effective_samples: evaluation.map(|e| whole(e.effective_batches)),
+            ..finding
+        };
+        decided(finding, &subject, &Evidences { proof, harm, warning }, risk)
+    }
+}
+
+fn scaled(delta: TimeDelta, factor: f64) -> TimeDelta {
+    #[allow(clippy::cast_possible_truncation)]
+    TimeDelta::milliseconds((delta.num_milliseconds() as f64 * factor) as i64)
+}
+
+/// The target of a guardrail on counts, and whether its totals are seconds.
+#[derive(Clone, Copy)]
+struct Bounds {
+    target: CountBound,
+    seconds: bool,
+}
+
+/// Log e-values: proof; harm and warning as now and highest.
+struct Evidences {
+    proof: f64,
+    harm: (f64, f64),
+    warning: (f64, f64),
+}
+
+fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
+    let (target, critical) = match &guardrail.test {
+        Test::Counts { target, critical, .. } => (text::count_bound(*target), text::count_bound(*critical)),
+        Test::Level { target, critical, unit, .. } => (text::level_bound(*target, unit), text::level_bound(*critical, unit)),
+        Test::Limit { target, critical, unit, .. } => (text::level(*target, unit), text::level(*critical, unit)),
+        Test::Tripwire { .. } => ("none at all".into(), "none at all".into()),
+    };
+    Finding {
+        guardrail: guardrail.name.clone(),
+        verdict: Verdict::Undecided,
+        reason: "Collecting".into(),
+        value: None,
+        target,
+        critical,
+        interval: None,
+        samples: (0, 0),
+        effective_samples: None,
+        log_e_proof: None,
+        log_e_harm: None,
+        log_e_warning: None,
+        thresholds: (risk.proof_threshold, risk.harm_threshold),
+        eta: None,
+        message: format!("{} was not measured yet", guardrail.name),
+    }
+}
+
+fn found_counts(finding: Finding, counts: &CountState, bounds: Bounds, risk: &Risk) -> Found {
+    let evidences = Evidences { proof: counts.log_e_proof(), harm: counts.log_e_harm(), warning: counts.log_e_warning() };
+    let seen = counts.seen();
+    let (value, interval) = estimate(counts, bounds.target);
+    let subject = subject(&finding.guardrail, counts, bounds, interval.as_deref());
+    let eta = if evidences.proof < risk.proof_threshold {
+        outlook::eta(counts, bounds.target, risk.proof_alpha, risk.proof_threshold)
+    } else {
+        None
+    };
+    let finding = Finding {
+        value,
+        interval,
+        samples: (whole(seen.candidate.total), whole(seen.champion.total)),
+        effective_samples: Some(whole(seen.candidate.total / counts.phi())),
+        eta,
+        ..finding
+    };
+    let mut found = decided(finding, &subject, &evidences, risk);
+    if found.finding.verdict != Verdict::Undecided {
+        found.finding.eta = None;
+    }
+    found
+}
+
+/// Estimate and interval in the target's own terms.
+fn estimate(counts: &CountState, target: CountBound) -> (Option<String>, Option<String>) {
+    let (difference, ratio) = counts.estimates();
+    let (estimate, interval, say): (_, _, fn(f64) -> String) = match target {
+        CountBound::Difference { .. } => (difference.estimate(), difference.interval(DISPLAY_ALPHA, PLANNED_WINDOWS), text::points),
+        CountBound::Ratio { .. } => (ratio.estimate(), ratio.interval(DISPLAY_ALPHA, PLANNED_WINDOWS), text::ratio),
+        CountBound::Absolute(_) => {
+            let seen = counts.seen().candidate;
+            (seen.rate(), proportion_interval(seen, DISPLAY_ALPHA, 1000.0), text::percent)
+        }
+    };
+    (estimate.map(say), interval.map(|i| format!("{} to {}", say(i.lower), say(i.upper))))
+}
+
+/// `accuracy is 31.4pp worse than stable (bad 33.2% of 214 vs 1.8% of 4 203)`.
+fn subject(name: &str, counts: &CountState, bounds: Bounds, interval: Option<&str>) -> String {
+    let seen = counts.seen();
+    let arm = |t: anytime_stats::Tally| {
+        if bounds.seconds {
+            format!("{} in {} s", text::count(t.bad), text::count(t.total))
+        } else {
+            t.rate().map_or_else(|| "none".into(), |rate| format!("{} of {}", text::percent(rate), text::count(t.total)))
+        }
+    };
+    let numbers = format!("bad {} vs {}", arm(seen.candidate), arm(seen.champion));
+    let numbers = interval.map_or_else(|| numbers.clone(), |interval| format!("{numbers}; 95%: {interval}"));
+    let (difference, ratio) = counts.estimates();
+    let claim = match bounds.target {
+        CountBound::Difference { versus, .. } => difference.estimate().map(|d| {
+            let size = text::points(d.abs());
+            let size = size.trim_start_matches('+');
+            match size {
+                "0pp" => format!("{name} is the same as on {}", text::arm(versus)),
+                _ if d > 0.0 => format!("{name} is {size} worse than {}", text::arm(versus)),
+                _ => format!("{name} is {size} better than {}", text::arm(versus)),
+            }
+        }),
+        CountBound::Ratio { versus, .. } => ratio.estimate().map(|r| format!("{name} is {} that of {}", text::ratio(r), text::arm(versus))),
+        CountBound::Absolute(_) => seen.candidate.rate().map(|rate| format!("{name} is {}", text::percent(rate))),
+    };
+    format!("{} ({numbers})", claim.unwrap_or_else(|| format!("{name} has too few events to compare")))
+}
+
+/// Verdict, reason and sentence from three log e-values.
+fn decided(mut finding: Finding, subject: &str, evidences: &Evidences, risk: &Risk) -> Found {
+    let Evidences { proof, harm, warning } = evidences;
+    finding.log_e_proof = Some(*proof);
+    finding.log_e_harm = Some(harm.0);
+    finding.log_e_warning = Some(warning.0);
+    let suspicious = warning.0 >= SUSPICIOUS.ln();
+    let (target, critical) = (&finding.target, &finding.critical);
+    let (verdict, reason, rest) = if harm.1 >= risk.harm_threshold {
+        let rest = format!("beyond the critical {critical}: ln E {} ≥ {}", text::log_e(harm.1), text::log_e(risk.harm_threshold));
+        (Verdict::Harmful, "Harmful", rest)
+    } else if warning.1 >= risk.harm_threshold {
+        let rest = format!(
+            "worse than the target {target}: ln E {} ≥ {}; it cannot be proven any more",
+            text::log_e(warning.1),
+            text::log_e(risk.harm_threshold)
+        );
+        (Verdict::Warning, "WorseThanTarget", rest)
+    } else if suspicious {
+        let rest = format!(
+            "it may be worse than the target {target}: ln E {} of {}, above {} nothing passes",
+            text::log_e(warning.0),
+            text::log_e(risk.harm_threshold),
+            text::log_e(SUSPICIOUS.ln())
+        );
+        (Verdict::Undecided, "Suspicious", rest)
+    } else if *proof >= risk.proof_threshold {
+        let rest = format!("within the target {target}: ln E {} ≥ {}", text::log_e(*proof), text::log_e(risk.proof_threshold));
+        (Verdict::Proven, "Proven", rest)
+    } else {
+        let left = finding
+            .eta
+            .map_or_else(String::new, |(low, high)| format!(", about {} to {} left", words::duration(low), words::duration(high)));
+        let rest = format!(
+            "not yet proven within the target {target}: ln E {} of {}{left}",
+            text::log_e(*proof),
+            text::log_e(risk.proof_threshold)
+        );
+        (Verdict::Undecided, "Collecting", rest)
+    };
+    finding.verdict = verdict;
+    finding.reason = reason.into();
+    finding.message = format!("{subject}, {rest}");
+    Found { finding, suspicious }
+}
+
+fn found_limit(mut finding: Finding, limit: &LimitState, unit: &str, (target, critical): (f64, f64)) -> Found {
+    let name = finding.guardrail.clone();
+    finding.thresholds = (0.0, 0.0);
+    finding.value = limit.latest.map(|value| text::level(value, unit));
+    if let Some(Crossing { value, target: pod, .. }) = &limit.crossed {
+        finding.verdict = Verdict::Harmful;
+        finding.reason = "LimitExceeded".into();
+        finding.message =
+            format!("{name} reached {} on {pod}, above the limit of {}", text::level(*value, unit), text::level(critical, unit));
+    } else if let Some(value) = limit.latest {
+        let within = value <= target;
+        finding.verdict = if within { Verdict::Proven } else { Verdict::Undecided };
+        finding.reason = if within { "WithinLimit" } else { "AboveTarget" }.into();
+        let place = if within { "within" } else { "above" };
+        finding.message =
+            format!("{name} is at most {} on every pod, {place} the target of {}", text::level(value, unit), text::level(target, unit));
+        finding.samples = (1, 0);
+    }
+    Found { finding, suspicious: false }
+}
+
+fn found_tripwire(mut finding: Finding, tripwire: &TripwireState) -> Found {
+    let name = finding.guardrail.clone();
+    finding.thresholds = (0.0, 0.0);
+    finding.value = Some(text::count(tripwire.moved));
+    finding.samples = (whole(tripwire.moved), 0);
+    if let Some(crossing) = &tripwire.crossed {
+        finding.verdict = Verdict::Harmful;
+        finding.reason = "TripwireCrossed".into();
+        finding.message =
+            format!("{name} moved by {} on {} and not on stable: one is too many", text::count(crossing.value), crossing.target);
+    } else {
+        finding.verdict = Verdict::Proven;
+        let (reason, message) = if tripwire.champion_too {
+            ("ChampionTripsToo", format!("warning: stable trips {name} as well, so it says nothing about the candidate and is left out"))
+        } else {
+            ("NotCrossed", format!("{name} did not move on the candidate"))
+        };
+        finding.reason = reason.into();
+        finding.message = message;
+    }
+    Found { finding, suspicious: false }
+}
+
+fn whole(n: f64) -> u64 {
+    // Counts are not negative; what is too large saturates.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let whole = n.max(0.0).round() as u64;
+    whole
+}

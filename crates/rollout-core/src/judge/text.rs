@@ -1,0 +1,115 @@
+//! How measurements and bounds are said to people: percentage points, ratios, levels with their units. Judges nothing.
+
+use crate::plan::{CountBound, LevelBound, Reference};
+
+/// A number with at most `places` decimals and without trailing zeros.
+fn short(value: f64, places: usize) -> String {
+    let text = format!("{value:.places$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+}
+
+/// Decimals that still show something of a small number.
+fn places(value: f64) -> usize {
+    match value.abs() {
+        v if v >= 1.0 => 1,
+        v if v >= 0.1 => 2,
+        _ => 3,
+    }
+}
+
+/// A share, such as `33.2%` or `0.02%`.
+pub(super) fn percent(share: f64) -> String {
+    let value = share * 100.0;
+    format!("{}%", short(value, places(value)))
+}
+
+/// A difference of shares with its sign, such as `+1.2pp`.
+pub(super) fn points(difference: f64) -> String {
+    let value = difference * 100.0;
+    signed(short(value, places(value)), "pp")
+}
+
+/// A ratio, such as `1.25x`.
+pub(super) fn ratio(ratio: f64) -> String {
+    format!("{}x", short(ratio, 2))
+}
+
+/// A level, such as `31.2W`.
+pub(super) fn level(value: f64, unit: &str) -> String {
+    format!("{}{unit}", short(value, places(value)))
+}
+
+/// A difference of levels, such as `+1.2W`.
+pub(super) fn level_difference(value: f64, unit: &str) -> String {
+    signed(short(value, places(value)), unit)
+}
+
+fn signed(number: String, unit: &str) -> String {
+    if number.starts_with('-') || number == "0" { number + unit } else { format!("+{number}{unit}") }
+}
+
+/// A count with its thousands apart, such as `4 203`.
+pub(super) fn count(n: f64) -> String {
+    let digits = format!("{:.0}", n.max(0.0));
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A log e-value.
+pub(super) fn log_e(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+/// The arm's name in a sentence.
+pub(super) const fn arm(reference: Reference) -> &'static str {
+    match reference {
+        Reference::Stable => "stable",
+        Reference::Baseline => "baseline",
+    }
+}
+
+/// A bound on counts as it is written.
+pub(super) fn count_bound(bound: CountBound) -> String {
+    match bound {
+        CountBound::Difference { margin, versus } => format!("{} vs {}", signed(short(margin * 100.0, 4), "pp"), arm(versus)),
+        CountBound::Ratio { factor, versus } => format!("{}x vs {}", short(factor, 4), arm(versus)),
+        CountBound::Absolute(limit) => format!("{}%", short(limit * 100.0, 4)),
+    }
+}
+
+/// A bound on a level as it is written.
+pub(super) fn level_bound(bound: LevelBound, unit: &str) -> String {
+    match bound {
+        LevelBound::Difference { margin, versus } => format!("{} vs {}", signed(short(margin, 4), unit), arm(versus)),
+        LevelBound::Absolute(limit) => format!("{}{unit}", short(limit, 4)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        assert_eq!([percent(0.332), percent(0.0002), percent(0.05), percent(0.0)], ["33.2%", "0.02%", "5%", "0%"]);
+        assert_eq!([points(0.012), points(-0.003), points(0.0), points(-0.000_000_1)], ["+1.2pp", "-0.3pp", "0pp", "0pp"]);
+        assert_eq!([count(4203.0), count(7.0), count(1_234_567.0)], ["4 203", "7", "1 234 567"]);
+        assert_eq!([ratio(1.25), ratio(0.9)], ["1.25x", "0.9x"]);
+        assert_eq!([level(31.23, "W"), level_difference(-2.0, "W")], ["31.2W", "-2W"]);
+    }
+
+    #[test]
+    fn bounds_read_as_they_are_written() {
+        assert_eq!(count_bound(CountBound::Difference { margin: 0.02, versus: Reference::Stable }), "+2pp vs stable");
+        assert_eq!(count_bound(CountBound::Ratio { factor: 1.25, versus: Reference::Baseline }), "1.25x vs baseline");
+        assert_eq!(count_bound(CountBound::Absolute(0.05)), "5%");
+        assert_eq!(level_bound(LevelBound::Absolute(30.0), "W"), "30W");
+    }
+}

@@ -1,0 +1,242 @@
+//! What the user means: stages, guardrails and risk, complete, checked, with every default filled in.
+//! Built by [`crate::validate`] once per attempt and pinned; does not change while the attempt runs.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+
+use crate::spec::{Alphabet, OnInconclusive, OnUnmeasurable, Parked, ReadyWhen, StageKind};
+use crate::weights::Exposure;
+
+/// A complete, checked plan for one attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Hash over policy, stages and risk, 8 hexadecimal characters: a pass under another hash is void.
+    pub hash: String,
+    /// Stages in order; never empty, each with at least one step.
+    pub stages: Vec<PlannedStage>,
+    /// Guardrails in the user's order; never empty.
+    pub guardrails: Vec<Guardrail>,
+    /// Allowed probability of a false promotion, in (0, 0.2].
+    pub false_promotion: f64,
+    /// Allowed probability of a false rollback, in (0, 0.2], shared by guardrails by weight.
+    pub false_rollback: f64,
+    /// Length of a proof window.
+    pub window: TimeDelta,
+    /// Distance of the aligned instants at which harm is looked for.
+    pub interval: TimeDelta,
+    /// How long after a weight change proof windows have no weight.
+    pub settle: TimeDelta,
+    /// Where the realised share comes from; `None` takes the busiest total of the guardrails.
+    pub requests: Option<RequestCounter>,
+    /// What follows without proof.
+    pub on_inconclusive: OnInconclusive,
+    /// How long the old revision stays after promotion; zero for none.
+    pub probation: TimeDelta,
+    /// How much of it stays.
+    pub parked: Parked,
+    /// When the object is Ready.
+    pub ready_when: ReadyWhen,
+    /// How long a candidate may take to become ready.
+    pub progress_deadline: TimeDelta,
+    /// How many promoted revisions may be returned to without analysis.
+    pub rollback_window: usize,
+    /// Labels that pick out each arm's series, where its pods do not carry the revision label.
+    pub baseline_matchers: BTreeMap<String, String>,
+    /// The same for a workload that the user runs.
+    pub candidate_matchers: BTreeMap<String, String>,
+}
+
+/// A stage with its defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedStage {
+    /// The user's name for it.
+    pub name: String,
+    /// Shadow, Canary or ABTest.
+    pub kind: StageKind,
+    /// Exposure per step, growing; for Shadow the mirrored share (exposure stays 0).
+    pub steps: Vec<Exposure>,
+    /// The least time of the stage, in judged windows' time.
+    pub min: TimeDelta,
+    /// The least time of a step.
+    pub step_min: TimeDelta,
+    /// The longest time without proof, in judged windows' time.
+    pub max: TimeDelta,
+    /// Where the user's id is, for `ABTest`.
+    pub assignment: Option<PlannedAssignment>,
+    /// Whether a person must approve after the pass.
+    pub approval_required: bool,
+}
+
+/// Where the user's id is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedAssignment {
+    /// Header or cookie.
+    pub carrier: IdCarrier,
+    /// Characters of the id's last places.
+    pub alphabet: Alphabet,
+}
+
+/// What carries the id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdCarrier {
+    /// A request header.
+    Header(String),
+    /// A cookie.
+    Cookie(String),
+}
+
+/// The counter of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestCounter {
+    /// Its series.
+    pub series: Selector,
+    /// The label that names the backend as `namespace_service_port`, on gateways.
+    pub backend_label: Option<String>,
+}
+
+/// One guardrail with its test.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guardrail {
+    /// The user's name.
+    pub name: String,
+    /// What is measured and against which bounds.
+    pub test: Test,
+    /// Share of the rollback risk, at least 1.
+    pub weight: f64,
+    /// What follows when it cannot be measured.
+    pub on_unmeasurable: OnUnmeasurable,
+    /// The kinds of stage in which it counts; never empty.
+    pub stages: Vec<StageKind>,
+    /// Label that names the workload's pod, on exporters that serve many pods.
+    pub pod_label: Option<String>,
+}
+
+/// What is measured and against which bounds. Each variant maps to exactly one test of `anytime-stats`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Test {
+    /// Counted bad events among all: RIPr (difference), conditional binomial (ratio) or one-sample (absolute).
+    Counts {
+        /// Bad events.
+        bad: CountSource,
+        /// All events.
+        total: CountSource,
+        /// Bound to be proven better than.
+        target: CountBound,
+        /// Bound beyond which it is rolled back.
+        critical: CountBound,
+        /// For absolute bounds: passes as well while not worse than stable.
+        or_not_worse_than_stable: bool,
+    },
+    /// A gauge averaged over five-minute batches: asymptotic confidence sequence with AR(1) variance.
+    Level {
+        /// The gauge.
+        series: Selector,
+        /// Unit as written in the bounds.
+        unit: String,
+        /// Bound to be proven below.
+        target: LevelBound,
+        /// Bound beyond which it is rolled back.
+        critical: LevelBound,
+    },
+    /// A hard limit on the largest value over the candidate's pods.
+    Limit {
+        /// The gauge.
+        series: Selector,
+        /// Unit as written in the bound.
+        unit: String,
+        /// Above this a promotion waits.
+        target: f64,
+        /// Above this it is rolled back.
+        critical: f64,
+    },
+    /// A counter that must not move on the candidate.
+    Tripwire {
+        /// The counter.
+        series: Selector,
+    },
+}
+
+/// Where a count comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CountSource {
+    /// A counter.
+    Counter(Selector),
+    /// All observations of a histogram minus those at or below an edge.
+    Above {
+        /// Base name and matchers of the histogram, without `_bucket`.
+        histogram: Selector,
+        /// The edge in the histogram's unit.
+        edge: f64,
+    },
+    /// All observations of a histogram.
+    Observations(Selector),
+    /// Seconds of every pod that reports.
+    PodSeconds,
+}
+
+/// A bound on a proportion or rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CountBound {
+    /// At most this much more than the reference, as a fraction: 0.02 is two percentage points.
+    Difference {
+        /// The margin, in [0, 1).
+        margin: f64,
+        /// Compared with what.
+        versus: Reference,
+    },
+    /// At most this many times the reference's rate, at least 1.
+    Ratio {
+        /// The factor.
+        factor: f64,
+        /// Compared with what.
+        versus: Reference,
+    },
+    /// At most this fraction, in (0, 1).
+    Absolute(f64),
+}
+
+/// A bound on a level, in the gauge's unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LevelBound {
+    /// At most this much more than the reference.
+    Difference {
+        /// The margin in the gauge's unit.
+        margin: f64,
+        /// Compared with what.
+        versus: Reference,
+    },
+    /// At most this level.
+    Absolute(f64),
+}
+
+/// The arm a bound compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// What serves now.
+    Stable,
+    /// The original model.
+    Baseline,
+}
+
+/// A metric name with label matchers, as in `name{label="value"}`: the only query form there is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Selector {
+    /// Metric name.
+    pub metric: String,
+    /// Matchers in the user's order, each as `label`, operator (`=`, `!=`, `=~`, `!~`), unquoted value.
+    pub matchers: Vec<(String, MatchOp, String)>,
+}
+
+/// Operators of a label matcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MatchOp {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`
+    Matches,
+    /// `!~`
+    NotMatches,
+}

@@ -1,0 +1,264 @@
+//! The spec of an `EvaluationPolicy`: where measurements come from and what "good enough" means.
+//! Does not interpret bounds or selectors; [`crate::validate`] does.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::rules;
+use crate::quantity::{BoundText, DurationText, SelectorText, ShareText};
+
+/// What "good enough" means.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::policy()))]
+pub struct PolicySpec {
+    /// The Prometheus server that has the measurements.
+    pub prometheus: Prometheus,
+    /// The allowed probabilities of deciding wrongly. Default 5% each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
+    /// Length of a proof window. Default 1m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::window")]
+    pub window: Option<DurationText>,
+    /// How often harm is looked for: the scrape interval of the metrics below, 1s to 5m. Default 15s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::interval")]
+    pub interval: Option<DurationText>,
+    /// The longest a request may take; proof waits that long after a weight change. Default: one window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::request_timeout")]
+    pub request_timeout: Option<DurationText>,
+    /// The counter of requests per arm, for the realised share and the sample-ratio check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Requests>,
+    /// What must not get worse; a candidate is promoted when every one is proven.
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub guardrails: Vec<Guardrail>,
+}
+
+/// A Prometheus-compatible server.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::prometheus()))]
+pub struct Prometheus {
+    /// Base address such as http://prometheus.monitoring:9090.
+    #[schemars(schema_with = "rules::address")]
+    pub address: String,
+    /// Longest wait for an answer, 100ms to 60s. Default 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::prometheus_timeout")]
+    pub timeout: Option<DurationText>,
+    /// How the server's certificate is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// A Secret in this namespace with a bearer token; not together with basic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<SecretKey>,
+    /// User name and password; not together with bearer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<Basic>,
+    /// More request headers, such as the tenant of a shared server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub headers: Vec<Header>,
+}
+
+/// How a server's certificate is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tls {
+    /// A Secret in this namespace with the certificate authority in PEM form; default: the public authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<SecretKey>,
+}
+
+/// One key of a Secret in this namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretKey {
+    /// Name of the Secret, in the namespace of the policy.
+    #[schemars(schema_with = "rules::object_name")]
+    pub name: String,
+    /// Key inside the Secret, such as token or ca.crt.
+    #[schemars(schema_with = "rules::secret_key")]
+    pub key: String,
+}
+
+/// User name and password.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Basic {
+    /// The user name, in plain text.
+    #[schemars(length(min = 1, max = 256))]
+    pub username: String,
+    /// The Secret with the password.
+    pub password: SecretKey,
+}
+
+/// One request header.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Header {
+    /// Name of the header, such as X-Scope-OrgID.
+    #[schemars(schema_with = "rules::token")]
+    pub name: String,
+    /// Value of the header, in plain text.
+    #[schemars(length(max = 1024))]
+    pub value: String,
+}
+
+/// The allowed probabilities of deciding wrongly.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Risk {
+    /// Probability of promoting a candidate that is worse than a target, above 0% and at most 20%. Default 5%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::quantity::risk_schema")]
+    pub false_promotion: Option<ShareText>,
+    /// Probability of rolling back a candidate that is within every critical bound, above 0% and at most 20%. Default 5%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::quantity::risk_schema")]
+    pub false_rollback: Option<ShareText>,
+}
+
+/// The counter of requests per arm.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Requests {
+    /// A counter of answered requests, such as envoy_cluster_upstream_rq_completed.
+    pub query: SelectorText,
+    /// Label of a gateway's counter that names the backend as namespace_service_port, such as envoy_cluster_name; default: the arm's revision label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::label")]
+    pub backend_label: Option<String>,
+}
+
+/// One thing that must not get worse: exactly one kind, and its bounds.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::guardrail()))]
+pub struct Guardrail {
+    /// Name of the guardrail, unique in the list.
+    #[schemars(schema_with = "rules::name_40")]
+    pub name: String,
+    /// Share of bad events among all events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proportion: Option<Proportion>,
+    /// Rare events per request or per second, compared as a ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Share of requests slower than an edge of a histogram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+    /// A measured level such as power, averaged over time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gauge: Option<Gauge>,
+    /// A hard limit on the largest value of the candidate's pods, without statistics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Gauge>,
+    /// A counter that must not move on the candidate at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tripwire: Option<Tripwire>,
+    /// Promote only when proven better than this, such as "+2pp vs stable", "1.25x vs stable", "5%", "30W". Not for tripwire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<BoundText>,
+    /// Roll back when proven worse than this; same form as target. Default: the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical: Option<BoundText>,
+    /// Share of the rollback risk relative to the other guardrails, 1 to 100. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: Option<i32>,
+    /// What to do when it cannot be measured: Hold (default), Rollback, or Ignore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_unmeasurable: Option<OnUnmeasurable>,
+    /// Stage types in which it counts. Default: all; but Canary and ABTest for a proportion or rate over outcomes, that is, with one of the words correct, incorrect, wrong, accuracy, outcome, feedback, truth, label, conversion, click in its metric or label names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
+    pub stages: Vec<super::StageKind>,
+    /// Absolute bounds only: also passes while the candidate is not worse than stable. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub or_not_worse_than_stable: Option<bool>,
+    /// Label that names the workload's pod on exporters that serve many pods, such as exported_pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::label")]
+    pub pod_label: Option<String>,
+}
+
+/// Share of bad events among all events.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::proportion()))]
+pub struct Proportion {
+    /// Counter of bad events, such as model_predictions_total{correct="false"}.
+    pub bad: SelectorText,
+    /// Counter of all events, such as model_predictions_total.
+    pub total: SelectorText,
+}
+
+/// Rare events.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// Counter of the events.
+    pub events: SelectorText,
+    /// Counter of opportunities, such as requests; default: seconds of every pod that reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<SelectorText>,
+}
+
+/// Share of slow requests.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::latency()))]
+pub struct Latency {
+    /// Base name of a classic histogram, without _bucket, such as inference_seconds.
+    pub histogram: SelectorText,
+    /// An edge of the histogram, such as 100ms; a request above it is slow.
+    #[schemars(schema_with = "rules::slower_than")]
+    pub slower_than: DurationText,
+    /// Unit of the edges. Default Seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<LatencyUnit>,
+}
+
+/// Unit of a histogram's edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum LatencyUnit {
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+/// A measured level.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gauge {
+    /// The gauge, such as DCGM_FI_DEV_POWER_USAGE.
+    pub query: SelectorText,
+    /// Unit of the gauge as it is written in the bounds, such as W, MiB or empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::unit")]
+    pub unit: Option<String>,
+}
+
+/// A counter that must not move.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tripwire {
+    /// The counter, such as model_nonfinite_outputs_total.
+    pub query: SelectorText,
+}
+
+/// What to do without a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum OnUnmeasurable {
+    /// Wait; exposure does not rise.
+    Hold,
+    /// Roll back.
+    Rollback,
+    /// Leave this guardrail out.
+    Ignore,
+}

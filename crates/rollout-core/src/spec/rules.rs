@@ -1,0 +1,433 @@
+//! Admission rules in CEL and the schemas of plain strings, all saying: found this, expected that.
+//! Does not cover what needs both resources at once (a bound `vs baseline`); [`crate::validate`] does, and it checks all of this again.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use crate::quantity::{ranges, string_rule};
+
+/// The shape of a duration, as a guard: a malformed one already has its own message.
+const DURATION: &str = "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?([0-9]{1,9}ms)?$";
+/// The number of a bound.
+const NUMBER: &str = "[0-9]{1,12}([.][0-9]{1,9})?";
+
+/// A rule: where it points, what must hold, how the value found is written (CEL), and what is expected.
+fn rule(field: &str, rule: &str, found: &str, expected: &str) -> Value {
+    let mut value = json!({
+        "rule": rule,
+        "message": format!("expected {expected}"),
+        "messageExpression": format!("'found ' + {found} + ', expected {expected}'"),
+    });
+    if let (false, Some(fields)) = (field.is_empty(), value.as_object_mut()) {
+        fields.insert("fieldPath".to_owned(), json!(field));
+    }
+    value
+}
+
+fn text_schema(longest: u32, holds: &str, expected: &str) -> Schema {
+    json_schema!({"type": "string", "maxLength": longest, "x-kubernetes-validations": string_rule(holds, expected)})
+}
+
+/// What a name of at most `longest` characters must look like.
+pub(crate) const NAME: &str = "lower-case letters, digits and -, starting with a letter, such as digits-fp32";
+/// What a label name must look like.
+pub(crate) const LABEL: &str = "the name of a Prometheus label other than espalier_dev_revision, such as exported_pod";
+/// What a model URI must look like.
+pub(crate) const URI: &str = "a URI with a scheme and without spaces or $, such as oci://registry.example/digits@sha256:41ab";
+/// What the address of a server must look like.
+pub(crate) const ADDRESS: &str = "http:// or https://, a host, and no user, query or fragment, such as http://prometheus.monitoring:9090";
+/// What the unit of a gauge must look like.
+pub(crate) const UNIT: &str = "% or at most 16 letters other than x and pp, such as W, MiB or J/s";
+/// What the name of a header or cookie must look like.
+pub(crate) const TOKEN: &str = "letters, digits and the signs - _ . only, such as x-user-id";
+
+pub(crate) fn name_40(_: &mut SchemaGenerator) -> Schema {
+    text_schema(40, "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')", NAME)
+}
+
+pub(crate) fn name_63(_: &mut SchemaGenerator) -> Schema {
+    text_schema(63, "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')", NAME)
+}
+
+pub(crate) fn object_name(_: &mut SchemaGenerator) -> Schema {
+    text_schema(253, "self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')", "the name of an object, such as digits")
+}
+
+pub(crate) fn secret_key(_: &mut SchemaGenerator) -> Schema {
+    text_schema(253, "self.matches('^[-._a-zA-Z0-9]+$')", "a key of a Secret, such as token")
+}
+
+pub(crate) fn label(_: &mut SchemaGenerator) -> Schema {
+    text_schema(128, "self.matches('^[a-zA-Z_][a-zA-Z0-9_]*$') && self != 'espalier_dev_revision'", LABEL)
+}
+
+pub(crate) fn uri(_: &mut SchemaGenerator) -> Schema {
+    text_schema(1024, "self.matches('^[a-z][a-z0-9+.-]*://[!-#%-~]+$')", URI)
+}
+
+pub(crate) fn address(_: &mut SchemaGenerator) -> Schema {
+    text_schema(512, "self.matches('^https?://[^ /?#@]+(/[^ ?#@]*)?$')", ADDRESS)
+}
+
+pub(crate) fn unit(_: &mut SchemaGenerator) -> Schema {
+    text_schema(16, "self.matches('^(%|[a-zA-Z][a-zA-Z/]*)?$') && !(self in ['x', 'pp'])", UNIT)
+}
+
+pub(crate) fn token(_: &mut SchemaGenerator) -> Schema {
+    text_schema(64, "self.matches('^[-_.a-zA-Z0-9]+$')", TOKEN)
+}
+
+pub(crate) fn adopted_rule(_: &mut SchemaGenerator) -> Schema {
+    text_schema(63, "self.matches('^([0-9]{1,2}|[a-z]([-.a-z0-9]*[a-z0-9])?)$')", "the name of a rule, or its index from 0 to 99")
+}
+
+pub(crate) fn window(_: &mut SchemaGenerator) -> Schema {
+    ranges::WINDOW.schema()
+}
+
+pub(crate) fn interval(_: &mut SchemaGenerator) -> Schema {
+    ranges::INTERVAL.schema()
+}
+
+pub(crate) fn request_timeout(_: &mut SchemaGenerator) -> Schema {
+    ranges::REQUEST_TIMEOUT.schema()
+}
+
+pub(crate) fn prometheus_timeout(_: &mut SchemaGenerator) -> Schema {
+    ranges::PROMETHEUS_TIMEOUT.schema()
+}
+
+pub(crate) fn slower_than(_: &mut SchemaGenerator) -> Schema {
+    ranges::SLOWER_THAN.schema()
+}
+
+pub(crate) fn stage_min(_: &mut SchemaGenerator) -> Schema {
+    ranges::STAGE_MIN.schema()
+}
+
+pub(crate) fn stage_max(_: &mut SchemaGenerator) -> Schema {
+    ranges::STAGE_MAX.schema()
+}
+
+pub(crate) fn probation(_: &mut SchemaGenerator) -> Schema {
+    ranges::PROBATION.schema()
+}
+
+pub(crate) fn progress_deadline(_: &mut SchemaGenerator) -> Schema {
+    ranges::PROGRESS_DEADLINE.schema()
+}
+
+/// Any object with apiVersion and kind; its content is not part of this API.
+pub(crate) fn embedded_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Any mapping; its content is not part of this API.
+pub(crate) fn open_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Labels that pick out series.
+pub(crate) fn matchers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 256},
+        "x-kubernetes-validations": [rule(
+            "",
+            "self.all(k, k.matches('^[a-zA-Z_][a-zA-Z0-9_]{0,127}$') && k != 'espalier_dev_revision')",
+            // Keys have no bound in a schema, so a message that lists them is over the cost budget.
+            "'another key'",
+            "names of Prometheus labels other than espalier_dev_revision, such as job",
+        )],
+    })
+}
+
+fn exactly_one(fields: [&str; 2]) -> Value {
+    let [a, b] = fields;
+    rule(
+        "",
+        &format!("has(self.{a}) != has(self.{b})"),
+        &format!("(has(self.{a}) ? '{a} and {b}' : 'neither')"),
+        &format!("exactly one of {a}, {b}"),
+    )
+}
+
+pub(crate) fn rollout() -> Value {
+    json!([rule(
+        ".workload.backendRef.name",
+        "!has(self.baseline) || !has(self.workload.backendRef) || self.workload.backendRef.name != self.baseline.backendRef.name",
+        "'\"' + self.workload.backendRef.name + '\" as workload and as baseline'",
+        "two different Services",
+    )])
+}
+
+pub(crate) fn workload() -> Value {
+    json!([
+        exactly_one(["template", "backendRef"]),
+        rule(
+            ".template",
+            "!has(self.template) || (has(self.template.apiVersion) && has(self.template.kind) && self.template.apiVersion == 'apps/v1' && self.template.kind == 'Deployment')",
+            "self.template.apiVersion + ' ' + self.template.kind",
+            "apps/v1 Deployment",
+        ),
+        rule(".port", "!has(self.template) || has(self.port)", "'no port'", "the port of the pods that answers requests, beside template"),
+        rule(
+            ".port",
+            "!has(self.port) || !has(self.backendRef) || has(self.template)",
+            "'a port'",
+            "no port beside backendRef, which has its own",
+        ),
+        rule(
+            ".matchers",
+            "!has(self.matchers) || size(self.matchers) == 0 || !has(self.template)",
+            "'matchers'",
+            "no matchers beside template, whose pods carry the revision as a label",
+        ),
+    ])
+}
+
+pub(crate) fn route() -> Value {
+    json!([exactly_one(["template", "adopt"])])
+}
+
+pub(crate) fn assignment() -> Value {
+    json!([exactly_one(["header", "cookie"])])
+}
+
+pub(crate) fn stage() -> Value {
+    let steps = "'\"' + self.steps.join(', ') + '\"'";
+    let mut rules = vec![
+        rule("", "!has(self.percent) || !has(self.steps)", "'percent and steps'", "one of them: percent is a single step"),
+        rule(
+            "",
+            "self.type == 'Shadow' || has(self.percent) || has(self.steps)",
+            "'neither percent nor steps'",
+            "one of them for Canary and ABTest, such as steps: [1%, 5%, 25%]",
+        ),
+        rule(".steps", "self.type != 'Shadow' || !has(self.steps)", steps, "percent for a Shadow stage, such as 100%"),
+        rule(
+            ".steps",
+            "!has(self.steps) || !self.steps.all(s, s.matches('^[0-9]{1,3}%$')) || \
+             (self.steps.map(s, int(s.replace('%', ''))).isSorted() && self.steps.all(s, self.steps.exists_one(t, t == s)))",
+            steps,
+            "steps that grow, such as 1%, 5%, 25%",
+        ),
+        rule(
+            "",
+            "self.type == 'Shadow' || !((has(self.percent) && self.percent == '100%') || (has(self.steps) && '100%' in self.steps))",
+            "'100%'",
+            "at most 99% in Canary and ABTest: the rest is what the candidate is compared with, and promotion follows the last step",
+        ),
+        rule(
+            ".assignment",
+            "self.type != 'ABTest' || has(self.assignment)",
+            "'none'",
+            "the header or cookie with the id of the user, for ABTest, such as {header: x-user-id}",
+        ),
+        rule(
+            ".assignment",
+            "self.type == 'ABTest' || !has(self.assignment)",
+            "'an assignment in a ' + self.type + ' stage'",
+            "it in ABTest only",
+        ),
+    ];
+    rules.extend(stage_times());
+    Value::Array(rules)
+}
+
+/// A stage must be able to end within its longest time.
+fn stage_times() -> [Value; 2] {
+    let duration = |field: &str, default: &str| match default {
+        "" => format!("duration(self.{field})"),
+        _ => format!("duration(has(self.{field}) ? self.{field} : '{default}')"),
+    };
+    let guard = |field: &str| format!("!has(self.{field}) || self.{field} == '' || !self.{field}.matches('{DURATION}')");
+    let (min, step_min, max) = (duration("minDuration", ""), duration("stepMinDuration", ""), duration("maxDuration", "6h"));
+    let bad_max = format!("(has(self.maxDuration) && (self.maxDuration == '' || !self.maxDuration.matches('{DURATION}')))");
+    let max_text = "(has(self.maxDuration) ? self.maxDuration : '6h')";
+    [
+        rule(
+            ".minDuration",
+            &format!("{} || {bad_max} || {min} <= {max}", guard("minDuration")),
+            "'\"' + self.minDuration + '\"'",
+            &format!("at most maxDuration, ' + {max_text} + '"),
+        ),
+        rule(
+            ".stepMinDuration",
+            &format!(
+                "{} || {bad_max} || {step_min}.getSeconds() * (has(self.steps) ? size(self.steps) : 1) <= {max}.getSeconds()",
+                guard("stepMinDuration")
+            ),
+            "'\"' + self.stepMinDuration + '\" for every step'",
+            &format!("all steps to fit into maxDuration, ' + {max_text} + '"),
+        ),
+    ]
+}
+
+pub(crate) fn policy() -> Value {
+    let window = "(has(self.window) ? self.window : '1m')";
+    let interval = "(has(self.interval) ? self.interval : '15s')";
+    json!([rule(
+        ".window",
+        &format!(
+            "!{window}.matches('{DURATION}') || !{interval}.matches('{DURATION}') || {window} == '' || {interval} == '' || \
+             duration({window}) >= duration({interval})"
+        ),
+        &format!("'\"' + {window} + '\"'"),
+        &format!("at least one interval, ' + {interval} + '"),
+    )])
+}
+
+pub(crate) fn prometheus() -> Value {
+    json!([
+        rule(
+            ".tls",
+            "!has(self.tls) || self.address.startsWith('https://')",
+            "'tls for ' + self.address",
+            "an address that starts with https://"
+        ),
+        rule("", "!has(self.bearer) || !has(self.basic)", "'bearer and basic'", "at most one of bearer, basic"),
+        rule(
+            ".headers",
+            "!has(self.headers) || self.headers.all(h, h.name.lowerAscii() != 'authorization')",
+            "'Authorization'",
+            "bearer or basic, which keep the secret in a Secret",
+        ),
+    ])
+}
+
+/// What remains of a bound without its number.
+fn form(bound: &str) -> String {
+    format!("{bound}.replace({bound}.find('{NUMBER}'), '', 1)")
+}
+
+fn number(bound: &str) -> String {
+    format!("double({bound}.find('{NUMBER}'))")
+}
+
+/// The bounds of a proportion or a latency.
+pub(crate) const COUNT_BOUND: &str =
+    "\"5%\" (above 0%, below 100%), \"+2pp vs stable\" (below 100pp) or \"1.25x vs stable\" (at least 1x); stable or baseline";
+/// The bounds of a rate.
+pub(crate) const RATE_BOUND: &str = "\"1.25x vs stable\" (at least 1x); stable or baseline";
+/// The kinds of guardrail.
+pub(crate) const KINDS: [&str; 6] = ["proportion", "rate", "latency", "gauge", "limit", "tripwire"];
+
+pub(crate) fn guardrail() -> Value {
+    let each = |text: fn(&str) -> String| KINDS.map(|kind| format!("(has(self.{kind}) ? {})", text(kind))).join(" + ");
+    let count = each(|_| "1 : 0".to_owned());
+    // Lists joined to a string are over the cost budget; literals put together are not.
+    let names = each(|kind| format!("'{kind}, ' : ''"));
+    let mut rules = vec![
+        json!({
+            "rule": format!("{count} == 1"),
+            "message": format!("expected exactly one of {}", KINDS.join(", ")),
+            "messageExpression": format!(
+                "'found ' + ({count} == 0 ? 'none, ' : '') + {names} + 'expected exactly one of {}'",
+                KINDS.join(", ")
+            ),
+        }),
+        rule(".target", "has(self.target) || has(self.tripwire)", "'none'", "a bound, such as +2pp vs stable, 1.25x vs stable, 5% or 30W"),
+        rule(
+            "",
+            "!has(self.tripwire) || (!has(self.target) && !has(self.critical))",
+            "(has(self.target) ? 'target' : 'critical') + ' beside tripwire'",
+            "no bound: a tripwire allows nothing",
+        ),
+    ];
+    rules.extend(targets());
+    rules.extend(critical_bounds());
+    rules.push(rule(
+        ".orNotWorseThanStable",
+        "!has(self.orNotWorseThanStable) || !self.orNotWorseThanStable || \
+         ((has(self.proportion) || has(self.latency)) && has(self.target) && self.target.endsWith('%'))",
+        "'true with target ' + (has(self.target) ? '\"' + self.target + '\"' : 'none')",
+        "it only with an absolute target of a proportion or latency, such as 5%",
+    ));
+    Value::Array(rules)
+}
+
+/// Every kind takes its own forms of a target.
+fn targets() -> [Value; 4] {
+    let target = "self.target";
+    let found = "'\"' + self.target + '\"'";
+    let n = number(target);
+    let unit = |kind: &str| format!("(has(self.{kind}.unit) ? self.{kind}.unit : '')");
+    let difference = |kind: &str| format!("(has(self.{kind}.unit) && self.{kind}.unit == '%' ? 'pp' : {})", unit(kind));
+    let (gauge, gauge_difference, limit) = (unit("gauge"), difference("gauge"), unit("limit"));
+    [
+        rule(
+            ".target",
+            &format!(
+                "!has(self.target) || !(has(self.proportion) || has(self.latency)) || \
+                 (self.target.matches('^([+]{NUMBER}pp vs (stable|baseline)|{NUMBER}x vs (stable|baseline)|{NUMBER}%)$') && \
+                 (self.target.contains('x') ? {n} >= 1.0 : {n} < 100.0 && ({n} > 0.0 || self.target.contains('pp'))))"
+            ),
+            found,
+            COUNT_BOUND,
+        ),
+        rule(
+            ".target",
+            &format!("!has(self.target) || !has(self.rate) || (self.target.matches('^{NUMBER}x vs (stable|baseline)$') && {n} >= 1.0)"),
+            found,
+            RATE_BOUND,
+        ),
+        rule(
+            ".target",
+            &format!(
+                "!has(self.target) || !has(self.gauge) || (self.target.matches('^[+]?{NUMBER}') && {} in \
+                 [{gauge}, '+' + {gauge_difference} + ' vs stable', '+' + {gauge_difference} + ' vs baseline'])",
+                form(target)
+            ),
+            found,
+            &format!("\"30' + {gauge} + '\" or \"+2' + {gauge_difference} + ' vs stable\", in the unit of the gauge; stable or baseline"),
+        ),
+        rule(
+            ".target",
+            &format!("!has(self.target) || !has(self.limit) || (self.target.matches('^{NUMBER}') && {} == {limit})", form(target)),
+            found,
+            &format!("\"512' + {limit} + '\", in the unit of the limit"),
+        ),
+    ]
+}
+
+/// The critical bound takes the form of the target, whatever the kind, and is no stricter.
+fn critical_bounds() -> [Value; 2] {
+    let (target, critical) = ("self.target", "self.critical");
+    let n = number(target);
+    [
+        rule(
+            ".critical",
+            &format!(
+                "!has(self.critical) || !has(self.target) || {target}.find('{NUMBER}') == '' || ({critical}.find('{NUMBER}') != '' && {} == {} && \
+                 {} >= {n} && ({} < 100.0 || !(has(self.proportion) || has(self.latency)) || self.target.contains('x')))",
+                form(critical),
+                form(target),
+                number(critical),
+                number(critical)
+            ),
+            "'\"' + self.critical + '\"'",
+            "the form of target and at least its value, \"' + self.target + '\"",
+        ),
+        rule(
+            ".critical",
+            "!has(self.critical) || has(self.target) || has(self.tripwire)",
+            "'\"' + self.critical + '\" without target'",
+            "a target beside it",
+        ),
+    ]
+}
+
+pub(crate) fn proportion() -> Value {
+    json!([rule(".bad", "self.bad != self.total", "'\"' + self.bad + '\" as bad and as total'", "bad events to be some of all events")])
+}
+
+pub(crate) fn latency() -> Value {
+    json!([rule(
+        ".histogram",
+        "!self.histogram.matches('^[a-zA-Z0-9_:]*_(bucket|count|sum)([{]|$)')",
+        "'\"' + self.histogram + '\"'",
+        "the base name of a histogram, without _bucket, _count or _sum",
+    )])
+}

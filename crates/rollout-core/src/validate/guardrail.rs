@@ -1,0 +1,285 @@
+//! One guardrail: exactly one kind, bounds in the form of that kind, the stages it counts in.
+//! Does not know the rollout; whether its stages or a baseline exist is checked by the parent.
+
+use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Selector, Test};
+use crate::quantity::{Bound, SelectorText, is_unit, ranges};
+use crate::spec::{self, LatencyUnit, OnUnmeasurable, StageKind, rules};
+
+use super::{Problems, is_label, is_name, quoted};
+
+/// Words in metric and label names that say: this needs the true answer, which shadow traffic never gets.
+const OUTCOME_WORDS: [&str; 10] =
+    ["correct", "incorrect", "wrong", "accuracy", "outcome", "feedback", "truth", "label", "conversion", "click"];
+const ALL_STAGES: [StageKind; 3] = [StageKind::Shadow, StageKind::Canary, StageKind::ABTest];
+
+/// The problems of one guardrail, with its path in front.
+struct Site<'a> {
+    index: usize,
+    problems: &'a mut Problems,
+}
+
+impl Site<'_> {
+    fn add(&mut self, field: &str, found: impl Into<String>, expected: impl Into<String>) {
+        let index = self.index;
+        let dot = if field.is_empty() { "" } else { "." };
+        self.problems.add(format_args!("guardrails[{index}]{dot}{field}"), found, expected);
+    }
+
+    fn check(&mut self, good: bool, field: &str, found: impl Into<String>, expected: impl Into<String>) {
+        if !good {
+            self.add(field, found, expected);
+        }
+    }
+
+    fn selector(&mut self, field: &str, text: &SelectorText) -> Option<Selector> {
+        let index = self.index;
+        self.problems.selector(format_args!("guardrails[{index}].{field}"), text)
+    }
+}
+
+/// The guardrail with its defaults; `None` when a part of it cannot be read, which `problems` then explains.
+pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Problems) -> Option<Guardrail> {
+    let site = &mut Site { index, problems };
+    site.check(is_name(&typed.name, 40), "name", quoted(&typed.name), rules::NAME);
+    let weight = typed.weight.unwrap_or(1);
+    site.check((1..=100).contains(&weight), "weight", weight.to_string(), "a whole number from 1 to 100");
+    let pod_label = typed.pod_label.as_deref();
+    site.check(pod_label.is_none_or(is_label), "podLabel", quoted(pod_label.unwrap_or_default()), rules::LABEL);
+    let or_not_worse = typed.or_not_worse_than_stable.unwrap_or(false);
+    let has_absolute_share = (typed.proportion.is_some() || typed.latency.is_some())
+        && typed.target.as_ref().is_some_and(|target| target.as_str().ends_with('%'));
+    site.check(
+        !or_not_worse || has_absolute_share,
+        "orNotWorseThanStable",
+        format!("true with target {}", typed.target.as_ref().map_or_else(|| "none".to_owned(), |target| quoted(target.as_str()))),
+        "it only with an absolute target of a proportion or latency, such as 5%",
+    );
+    let test = test(typed, or_not_worse, site)?;
+    Some(Guardrail {
+        name: typed.name.clone(),
+        stages: stages(typed, &test),
+        test,
+        weight: f64::from(weight),
+        on_unmeasurable: typed.on_unmeasurable.unwrap_or(OnUnmeasurable::Hold),
+        pod_label: typed.pod_label.clone(),
+    })
+}
+
+fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<Test> {
+    let present = [
+        typed.proportion.is_some(),
+        typed.rate.is_some(),
+        typed.latency.is_some(),
+        typed.gauge.is_some(),
+        typed.limit.is_some(),
+        typed.tripwire.is_some(),
+    ];
+    let kinds: Vec<&str> = rules::KINDS.iter().zip(present).filter(|(_, present)| *present).map(|(kind, _)| *kind).collect();
+    if kinds.len() != 1 {
+        let found = if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") };
+        site.add("", found, format!("exactly one of {}", rules::KINDS.join(", ")));
+        return None;
+    }
+    if let Some(tripwire) = &typed.tripwire {
+        let beside = if typed.target.is_some() { "target" } else { "critical" };
+        site.check(
+            typed.target.is_none() && typed.critical.is_none(),
+            "",
+            format!("{beside} beside tripwire"),
+            "no bound: a tripwire allows nothing",
+        );
+        return Some(Test::Tripwire { series: site.selector("tripwire.query", &tripwire.query)? });
+    }
+    let sources = sources(typed, site);
+    let bounds = bounds(typed, site);
+    let unit = typed.gauge.as_ref().or(typed.limit.as_ref()).and_then(|gauge| gauge.unit.clone()).unwrap_or_default();
+    let (sources, (target, critical)) = (sources?, bounds?);
+    Some(match sources {
+        Sources::Counts(bad, total) => Test::Counts {
+            bad,
+            total,
+            target: count_bound(&target),
+            critical: count_bound(&critical),
+            or_not_worse_than_stable: or_not_worse,
+        },
+        Sources::Level(series) if typed.limit.is_some() => {
+            Test::Limit { series, unit, target: absolute(&target)?, critical: absolute(&critical)? }
+        }
+        Sources::Level(series) => Test::Level { series, unit, target: level_bound(&target)?, critical: level_bound(&critical)? },
+    })
+}
+
+enum Sources {
+    Counts(CountSource, CountSource),
+    Level(Selector),
+}
+
+fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
+    if let Some(proportion) = &typed.proportion {
+        let bad = site.selector("proportion.bad", &proportion.bad);
+        let total = site.selector("proportion.total", &proportion.total);
+        let found = format!("{} as bad and as total", quoted(proportion.bad.as_str()));
+        site.check(bad.is_none() || bad != total, "proportion.bad", found, "bad events to be some of all events");
+        return Some(Sources::Counts(CountSource::Counter(bad?), CountSource::Counter(total?)));
+    }
+    if let Some(rate) = &typed.rate {
+        let events = site.selector("rate.events", &rate.events);
+        let exposure = match &rate.exposure {
+            Some(exposure) => site.selector("rate.exposure", exposure).map(CountSource::Counter),
+            None => Some(CountSource::PodSeconds),
+        };
+        return Some(Sources::Counts(CountSource::Counter(events?), exposure?));
+    }
+    if let Some(latency) = &typed.latency {
+        return latency_sources(latency, site);
+    }
+    let (field, gauge) = match (&typed.gauge, &typed.limit) {
+        (Some(gauge), _) => ("gauge", gauge),
+        (None, Some(limit)) => ("limit", limit),
+        (None, None) => return None,
+    };
+    let unit = gauge.unit.as_deref().unwrap_or_default();
+    let good = unit == "%" || (is_unit(unit) && unit != "x" && unit != "pp");
+    site.check(good, &format!("{field}.unit"), quoted(unit), rules::UNIT);
+    site.selector(&format!("{field}.query"), &gauge.query).map(Sources::Level)
+}
+
+fn latency_sources(latency: &spec::Latency, site: &mut Site) -> Option<Sources> {
+    let histogram = site.selector("latency.histogram", &latency.histogram);
+    let suffixed = ["_bucket", "_count", "_sum"];
+    let is_base = histogram.as_ref().is_none_or(|selector| !suffixed.iter().any(|suffix| selector.metric.ends_with(suffix)));
+    site.check(
+        is_base,
+        "latency.histogram",
+        quoted(latency.histogram.as_str()),
+        "the base name of a histogram, without _bucket, _count or _sum",
+    );
+    let index = site.index;
+    let edge = site.problems.duration(format_args!("guardrails[{index}].latency.slowerThan"), &latency.slower_than, ranges::SLOWER_THAN);
+    let (histogram, edge) = (histogram?, edge?);
+    let millis = edge.num_milliseconds() as f64;
+    let edge = match latency.unit.unwrap_or(LatencyUnit::Seconds) {
+        LatencyUnit::Seconds => millis / 1000.0,
+        LatencyUnit::Milliseconds => millis,
+    };
+    Some(Sources::Counts(CountSource::Above { histogram: histogram.clone(), edge }, CountSource::Observations(histogram)))
+}
+
+/// Target and critical bound, both in the form that the kind takes.
+fn bounds(typed: &spec::Guardrail, site: &mut Site) -> Option<(Bound, Bound)> {
+    let Some(target_text) = &typed.target else {
+        site.add("target", "none", "a bound, such as +2pp vs stable, 1.25x vs stable, 5% or 30W");
+        if let Some(critical) = &typed.critical {
+            site.add("critical", format!("{} without target", quoted(critical.as_str())), "a target beside it");
+        }
+        return None;
+    };
+    let target = target_text.parse().ok().filter(|bound| fits(typed, bound));
+    site.check(target.is_some(), "target", quoted(target_text.as_str()), forms(typed));
+    let critical = match &typed.critical {
+        None => target.clone(),
+        Some(text) => {
+            let target = target.as_ref()?;
+            let critical = text.parse().ok().filter(|bound| fits(typed, bound) && is_no_stricter(bound, target));
+            let expected = format!("the form of target and at least its value, {}", quoted(target_text.as_str()));
+            site.check(critical.is_some(), "critical", quoted(text.as_str()), expected);
+            critical
+        }
+    };
+    Some((target?, critical?))
+}
+
+/// Whether the kind of `typed` takes a bound like this.
+fn fits(typed: &spec::Guardrail, bound: &Bound) -> bool {
+    if typed.rate.is_some() {
+        return matches!(bound, Bound::Ratio { factor, .. } if *factor >= 1.0);
+    }
+    if let Some(gauge) = typed.gauge.as_ref().or(typed.limit.as_ref()) {
+        let own = gauge.unit.as_deref().unwrap_or_default();
+        return match bound {
+            Bound::Absolute { unit, .. } => unit == own,
+            Bound::Difference { unit, .. } => typed.limit.is_none() && unit == difference_unit(own),
+            Bound::Ratio { .. } => false,
+        };
+    }
+    match bound {
+        Bound::Absolute { value, unit } => unit == "%" && *value > 0.0 && *value < 100.0,
+        Bound::Difference { margin, unit, .. } => unit == "pp" && *margin < 100.0,
+        Bound::Ratio { factor, .. } => *factor >= 1.0,
+    }
+}
+
+/// Percent differ by percentage points.
+fn difference_unit(unit: &str) -> &str {
+    if unit == "%" { "pp" } else { unit }
+}
+
+fn forms(typed: &spec::Guardrail) -> String {
+    if typed.rate.is_some() {
+        return rules::RATE_BOUND.to_owned();
+    }
+    match (&typed.gauge, &typed.limit) {
+        (Some(gauge), _) => {
+            let unit = gauge.unit.as_deref().unwrap_or_default();
+            format!("\"30{unit}\" or \"+2{} vs stable\", in the unit of the gauge; stable or baseline", difference_unit(unit))
+        }
+        (None, Some(limit)) => format!("\"512{}\", in the unit of the limit", limit.unit.as_deref().unwrap_or_default()),
+        (None, None) => rules::COUNT_BOUND.to_owned(),
+    }
+}
+
+fn is_no_stricter(critical: &Bound, target: &Bound) -> bool {
+    match (critical, target) {
+        (Bound::Difference { margin, versus, .. }, Bound::Difference { margin: least, versus: same, .. }) => {
+            margin >= least && versus == same
+        }
+        (Bound::Ratio { factor, versus }, Bound::Ratio { factor: least, versus: same }) => factor >= least && versus == same,
+        (Bound::Absolute { value, .. }, Bound::Absolute { value: least, .. }) => value >= least,
+        _ => false,
+    }
+}
+
+fn count_bound(bound: &Bound) -> CountBound {
+    match bound {
+        Bound::Difference { margin, versus, .. } => CountBound::Difference { margin: margin / 100.0, versus: *versus },
+        Bound::Ratio { factor, versus } => CountBound::Ratio { factor: *factor, versus: *versus },
+        Bound::Absolute { value, .. } => CountBound::Absolute(value / 100.0),
+    }
+}
+
+fn level_bound(bound: &Bound) -> Option<LevelBound> {
+    match bound {
+        Bound::Difference { margin, versus, .. } => Some(LevelBound::Difference { margin: *margin, versus: *versus }),
+        Bound::Absolute { value, .. } => Some(LevelBound::Absolute(*value)),
+        Bound::Ratio { .. } => None,
+    }
+}
+
+fn absolute(bound: &Bound) -> Option<f64> {
+    match bound {
+        Bound::Absolute { value, .. } => Some(*value),
+        _ => None,
+    }
+}
+
+/// The stages as given without repetition, or the default for the kind.
+fn stages(typed: &spec::Guardrail, test: &Test) -> Vec<StageKind> {
+    if !typed.stages.is_empty() {
+        return ALL_STAGES.into_iter().filter(|kind| typed.stages.contains(kind)).collect();
+    }
+    let needs_outcome = match test {
+        Test::Counts { bad: CountSource::Counter(bad), total, .. } => {
+            is_outcome(bad) || matches!(total, CountSource::Counter(total) if is_outcome(total))
+        }
+        _ => false,
+    };
+    if needs_outcome { vec![StageKind::Canary, StageKind::ABTest] } else { ALL_STAGES.to_vec() }
+}
+
+fn is_outcome(selector: &Selector) -> bool {
+    let labels = selector.matchers.iter().map(|(label, ..)| label.as_str());
+    std::iter::once(selector.metric.as_str())
+        .chain(labels)
+        .flat_map(|name| name.split(['_', ':']))
+        .any(|word| OUTCOME_WORDS.iter().any(|outcome| word.eq_ignore_ascii_case(outcome)))
+}

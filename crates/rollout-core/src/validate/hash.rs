@@ -1,0 +1,106 @@
+//! The plan's hash: what was judged, in eight characters.
+//! Leaves out what changes no evidence (probation, deadlines, what follows without proof), so that editing it voids nothing.
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::plan::{CountBound, CountSource, Guardrail, IdCarrier, LevelBound, Plan, PlannedStage, Reference, Test};
+use crate::revision::canonical;
+
+/// 8 lower-case hexadecimal characters of SHA-256 over the canonical JSON of policy, stages and matchers.
+pub(super) fn of(plan: &Plan) -> String {
+    let content = json!({
+        "stages": plan.stages.iter().map(stage).collect::<Vec<_>>(),
+        "guardrails": plan.guardrails.iter().map(guardrail).collect::<Vec<_>>(),
+        "falsePromotion": plan.false_promotion,
+        "falseRollback": plan.false_rollback,
+        "window": millis(plan.window),
+        "interval": millis(plan.interval),
+        "settle": millis(plan.settle),
+        "requests": plan.requests.as_ref().map(|requests| json!([requests.series.to_string(), requests.backend_label])),
+        "baseline": plan.baseline_matchers,
+        "candidate": plan.candidate_matchers,
+    });
+    let hash = Sha256::digest(canonical(&content).as_bytes());
+    hash.iter().take(4).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+const fn millis(duration: TimeDelta) -> i64 {
+    duration.num_milliseconds()
+}
+
+fn stage(stage: &PlannedStage) -> Value {
+    let assignment = stage.assignment.as_ref().map(|assignment| {
+        let (carrier, name) = match &assignment.carrier {
+            IdCarrier::Header(name) => ("header", name),
+            IdCarrier::Cookie(name) => ("cookie", name),
+        };
+        json!([carrier, name, assignment.alphabet])
+    });
+    json!({
+        "name": stage.name,
+        "type": stage.kind,
+        "steps": stage.steps,
+        "min": millis(stage.min),
+        "stepMin": millis(stage.step_min),
+        "max": millis(stage.max),
+        "assignment": assignment,
+        "approvalRequired": stage.approval_required,
+    })
+}
+
+fn guardrail(guardrail: &Guardrail) -> Value {
+    json!({
+        "name": guardrail.name,
+        "test": test(&guardrail.test),
+        "weight": guardrail.weight,
+        "onUnmeasurable": guardrail.on_unmeasurable,
+        "stages": guardrail.stages,
+        "podLabel": guardrail.pod_label,
+    })
+}
+
+fn test(test: &Test) -> Value {
+    match test {
+        Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
+            json!(["counts", source(bad), source(total), count_bound(*target), count_bound(*critical), or_not_worse_than_stable])
+        }
+        Test::Level { series, unit, target, critical } => {
+            json!(["level", series.to_string(), unit, level_bound(*target), level_bound(*critical)])
+        }
+        Test::Limit { series, unit, target, critical } => json!(["limit", series.to_string(), unit, target, critical]),
+        Test::Tripwire { series } => json!(["tripwire", series.to_string()]),
+    }
+}
+
+fn source(source: &CountSource) -> Value {
+    match source {
+        CountSource::Counter(selector) => json!(["counter", selector.to_string()]),
+        CountSource::Above { histogram, edge } => json!(["above", histogram.to_string(), edge]),
+        CountSource::Observations(histogram) => json!(["observations", histogram.to_string()]),
+        CountSource::PodSeconds => json!(["podSeconds"]),
+    }
+}
+
+fn count_bound(bound: CountBound) -> Value {
+    match bound {
+        CountBound::Difference { margin, versus } => json!(["difference", margin, reference(versus)]),
+        CountBound::Ratio { factor, versus } => json!(["ratio", factor, reference(versus)]),
+        CountBound::Absolute(value) => json!(["absolute", value]),
+    }
+}
+
+fn level_bound(bound: LevelBound) -> Value {
+    match bound {
+        LevelBound::Difference { margin, versus } => json!(["difference", margin, reference(versus)]),
+        LevelBound::Absolute(value) => json!(["absolute", value]),
+    }
+}
+
+const fn reference(reference: Reference) -> &'static str {
+    match reference {
+        Reference::Stable => "stable",
+        Reference::Baseline => "baseline",
+    }
+}

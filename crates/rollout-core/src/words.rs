@@ -1,0 +1,24 @@
+//! How numbers are said to people. Nothing is computed or parsed here.
+
+use chrono::TimeDelta;
+
+/// A duration in its two largest units, such as `1h30m`, `12m`, `3s`.
+pub fn duration(delta: TimeDelta) -> String {
+    let seconds = delta.num_seconds().max(0);
+    let (days, hours, minutes, rest) = (seconds / 86_400, seconds % 86_400 / 3_600, seconds % 3_600 / 60, seconds % 60);
+    let parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")];
+    let text: String =
+        parts.iter().skip_while(|(n, _)| *n == 0).take(2).filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        let said: Vec<_> = [0, 3, 60, 5_400, 86_400, 90_061].map(|s| duration(TimeDelta::seconds(s))).into();
+        assert_eq!(said, ["0s", "3s", "1m", "1h30m", "1d", "1d1h"]);
+    }
+}

@@ -1,0 +1,156 @@
+//! The time after a promotion, and the way back.
+
+use chrono::TimeDelta;
+use rollout_core::observed::Cause;
+use serde_json::json;
+
+use crate::fixtures::{failure_free_end, id_of, service, spec, spec_with, trial, trying};
+use crate::judge::failure;
+use crate::world::World;
+
+fn promoted() -> World {
+    let mut world = trial();
+    world.run_until("promoted", |w| w.stable() == id_of(&spec("b")).as_str());
+    world
+}
+
+fn check_returned(world: &World) {
+    assert_eq!(world.stable(), id_of(&spec("a")).as_str());
+    assert_eq!((world.share(&service(&spec("a"))), world.share(&service(&spec("b")))), (100, 0));
+    assert_eq!((world.condition("Ready"), world.condition("Stalled").0), (("False", "RolledBack"), "True"));
+    assert_eq!(world.status.rejected[0].revision, id_of(&spec("b")));
+    assert!(world.status.probation.is_none() && world.status.history.is_empty());
+    assert_eq!(world.reasons().iter().filter(|r| **r == "RolledBack").count(), 1);
+}
+
+#[test]
+fn the_old_revision_stays_ready_through_probation_and_is_parked_after() {
+    let mut world = promoted();
+    let until = world.status.probation.as_ref().unwrap().until;
+    world.run_until("nearly over", |w| w.now + TimeDelta::seconds(30) > until);
+    assert_eq!(world.workloads[&id_of(&spec("a"))].ready, 2);
+    assert_eq!(world.status.display.stage, "Probation");
+    world.rest();
+    failure_free_end(&world, &spec("b"));
+    assert_eq!(world.workloads[&id_of(&spec("a"))].ready, 0);
+}
+
+#[test]
+fn harm_in_probation_gives_everybody_back_at_any_moment() {
+    // At once, when the sticky rules are not yet unwound, and later.
+    for seconds in [0, 1, 2, 20, 300] {
+        let mut world = promoted();
+        let since = world.now;
+        world.run_until("then", |w| w.now >= since + TimeDelta::seconds(seconds));
+        world.judge.regret = Some(failure("Harmful"));
+        world.rest();
+        check_returned(&world);
+    }
+}
+
+#[test]
+fn a_crash_loop_or_lost_endpoints_in_probation_give_everybody_back() {
+    for crash_loop in [true, false] {
+        let mut world = promoted();
+        for _ in 0..10 {
+            world.step();
+        }
+        let pods = world.workloads.get_mut(&id_of(&spec("b"))).unwrap();
+        if crash_loop {
+            pods.tripped = Some(Cause { reason: "OOMKilled".into(), message: "container server of pod x was killed for memory".into() });
+        } else {
+            pods.ready = 0;
+        }
+        world.rest();
+        check_returned(&world);
+    }
+}
+
+#[test]
+fn a_node_that_takes_both_revisions_rejects_neither() {
+    let mut world = promoted();
+    for _ in 0..10 {
+        world.step();
+    }
+    for pods in world.workloads.values_mut() {
+        pods.ready = 0;
+    }
+    world.step();
+    assert!(world.status.rejected.is_empty());
+    assert_eq!(world.condition("Available").0, "False");
+}
+
+#[test]
+fn a_return_survives_a_crash_between_route_and_status() {
+    for by_lane in [false, true] {
+        let mut world = promoted();
+        for _ in 0..40 {
+            world.step();
+        }
+        let (stable, previous) = (world.status.stable.clone().unwrap(), world.status.probation.clone().unwrap().previous);
+        let mut object = rollout_core::route::lower(world.route.as_ref().unwrap(), &stable.service, &previous.service);
+        let write = rollout_core::decide::escape(world.route.as_ref().unwrap(), &stable, &previous, 0, "9", &failure("Harmful")).unwrap();
+        if by_lane {
+            object = write.object().clone();
+        } else {
+            let note = rollout_core::route::DecisionNote {
+                id: format!("{}.0.9", stable.revision),
+                revision: stable.revision.clone(),
+                action: "Return".into(),
+                reason: "accuracy|Harmful|accuracy is worse".into(),
+            };
+            rollout_core::route::note(&mut object, &note);
+        }
+        world.set_route(object);
+        // The judge has forgotten; only the note knows.
+        world.judge.silent = true;
+        world.step();
+        assert_eq!(world.share(&service(&spec("b"))), 0, "nobody is sent back to it");
+        world.rest();
+        check_returned(&world);
+    }
+}
+
+#[test]
+fn a_retry_after_a_return_counts_the_tries_before() {
+    let mut world = trial();
+    world.judge = crate::fixtures::harm_at(1, 0, 30);
+    world.rest();
+    world.judge = crate::judge::Judge::default();
+    world.ask("1", "retry", id_of(&spec("b")).as_str());
+    world.run_until("promoted", |w| w.stable() == id_of(&spec("b")).as_str());
+    world.judge.regret = Some(failure("Harmful"));
+    world.rest();
+    assert_eq!(world.status.rejected[0].attempts, 2);
+    world.judge.regret = None;
+    world.ask("2", "retry", id_of(&spec("b")).as_str());
+    world.step();
+    assert_eq!(world.status.attempt.as_ref().map(|a| a.number), Some(2));
+    world.rest();
+    failure_free_end(&world, &spec("b"));
+}
+
+#[test]
+fn a_reduced_old_revision_takes_everybody_at_once_and_is_scaled_up() {
+    let reduced = json!({"probation": {"duration": "10m", "parked": "Reduced"}});
+    let mut world = trying(spec_with("a", reduced.clone()), spec_with("b", reduced));
+    world.run_until("reduced", |w| w.workloads[&id_of(&spec("a"))].desired == 1);
+    assert_eq!(world.stable(), id_of(&spec("b")).as_str());
+    world.judge.regret = Some(failure("Harmful"));
+    world.run_until("back", |w| w.share(&service(&spec("a"))) == 100);
+    world.rest();
+    check_returned(&world);
+    assert_eq!(world.workloads[&id_of(&spec("a"))].ready, 2);
+}
+
+#[test]
+fn probation_goes_on_watching_the_pods_when_the_policy_is_gone() {
+    let mut world = promoted();
+    for _ in 0..40 {
+        world.step();
+    }
+    world.policy = None;
+    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 0;
+    world.step();
+    assert_eq!(world.share(&service(&spec("a"))), 100);
+}

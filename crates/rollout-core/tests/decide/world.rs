@@ -1,0 +1,574 @@
+//! A cluster in memory, as small as decisions can tell: one rollout, its policy, workloads, a route and a gateway that takes a moment.
+//! It checks on every write what must hold at every moment; it knows nothing of why a decision was taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rollout_core::decide::{Decision, Event, Situation, Write, control_name, decide};
+use rollout_core::observed::{Cause, Observed, PolicyView, RequestText, WorkloadView};
+use rollout_core::plan::Plan;
+use rollout_core::revision::{self, RevisionId};
+use rollout_core::route;
+use rollout_core::spec::{PolicySpec, RolloutSpec};
+use rollout_core::status::{AttemptPhase, Status};
+use rollout_core::validate::{Problem, validate};
+use rollout_core::verdict::Judgement;
+use rollout_core::weights::Exposure;
+use serde_json::{Value, json};
+
+use crate::judge::Judge;
+use crate::kstatus;
+
+pub const NAME: &str = "digits";
+
+/// Pods and Services of one revision.
+#[derive(Clone, Debug, Default)]
+pub struct Workload {
+    pub exists: bool,
+    pub service: bool,
+    pub control: bool,
+    pub desired: i32,
+    pub ready: i32,
+    pub ready_at: Option<DateTime<Utc>>,
+    pub tripped: Option<Cause>,
+}
+
+/// Where the process dies: at the `at`-th write, counted over the whole story.
+#[derive(Clone, Copy, Debug)]
+pub struct Crash {
+    pub at: usize,
+    /// Whether the write itself still lands.
+    pub lands: bool,
+    pub downtime: TimeDelta,
+}
+
+/// A condition on the world, and what somebody else does once it holds.
+type Script = (Box<dyn Fn(&World) -> bool>, Box<dyn Fn(&mut World)>);
+
+pub struct World {
+    pub now: DateTime<Utc>,
+    pub spec: RolloutSpec,
+    pub generation: i64,
+    pub status: Status,
+    pub finalizer: bool,
+    pub deleting: bool,
+    pub request: Option<String>,
+    pub policy: Option<(i64, PolicySpec)>,
+    pub workloads: BTreeMap<RevisionId, Workload>,
+    pub recorded: BTreeSet<RevisionId>,
+    pub route: Option<Value>,
+    pub preflight: Vec<String>,
+    pub judge: Judge,
+    /// How long pods take, and how long the gateway does.
+    pub startup: TimeDelta,
+    pub gateway_delay: TimeDelta,
+    /// Whether nothing but the decision's own timer wakes the operator.
+    pub deaf: bool,
+    pub crash: Option<Crash>,
+    pub foreign: bool,
+    /// Names of Services of the user.
+    pub services: BTreeSet<String>,
+    pub writes: usize,
+    pub steps: usize,
+    pub events: Vec<Event>,
+    /// Every exposure of a candidate that the route ever had, in order.
+    pub exposures: Vec<(String, i32)>,
+    pub situations: BTreeSet<String>,
+    script: Vec<Option<Script>>,
+    route_since: DateTime<Utc>,
+    version: i64,
+    quiet_until: DateTime<Utc>,
+}
+
+pub fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+impl World {
+    pub fn new(spec: RolloutSpec, policy: PolicySpec) -> Self {
+        Self {
+            now: at(0),
+            spec,
+            generation: 1,
+            status: Status { observed_generation: -1, ..Status::default() },
+            finalizer: false,
+            deleting: false,
+            request: None,
+            policy: Some((1, policy)),
+            workloads: BTreeMap::new(),
+            recorded: BTreeSet::new(),
+            route: None,
+            preflight: Vec::new(),
+            judge: Judge::default(),
+            startup: TimeDelta::seconds(20),
+            gateway_delay: TimeDelta::milliseconds(50),
+            deaf: false,
+            crash: None,
+            foreign: false,
+            services: BTreeSet::new(),
+            writes: 0,
+            steps: 0,
+            events: Vec::new(),
+            exposures: Vec::new(),
+            situations: BTreeSet::new(),
+            script: Vec::new(),
+            route_since: at(0),
+            version: 1,
+            quiet_until: at(0),
+        }
+    }
+
+    /// Once `when` holds, `then` happens, before the operator looks again; scripts run in order.
+    pub fn script(&mut self, when: impl Fn(&Self) -> bool + 'static, then: impl Fn(&mut Self) + 'static) -> &mut Self {
+        self.script.push(Some((Box::new(when), Box::new(then))));
+        self
+    }
+
+    pub fn is_scripted_out(&self) -> bool {
+        self.script.is_empty()
+    }
+
+    pub fn desired(&self) -> RevisionId {
+        revision::id(&self.spec.model, &self.spec.workload)
+    }
+
+    pub fn apply(&mut self, spec: RolloutSpec) {
+        if self.spec != spec {
+            self.spec = spec;
+            self.generation += 1;
+        }
+    }
+
+    pub fn ask(&mut self, id: &str, action: &str, candidate: &str) {
+        self.request = Some(json!({"id": id, "action": action, "candidate": candidate, "actor": "ann", "reason": "because"}).to_string());
+    }
+
+    pub fn share(&self, service: &str) -> i32 {
+        self.route.as_ref().map_or(0, |live| route::exposure(live, service).share.percent())
+    }
+
+    pub fn candidate_share(&self) -> i32 {
+        self.status.candidate.as_ref().map_or(0, |c| self.share(&c.service))
+    }
+
+    pub fn stable(&self) -> String {
+        self.status.stable.as_ref().map(|s| s.revision.to_string()).unwrap_or_default()
+    }
+
+    pub fn is_at(&self, stage: i32, step: i32) -> bool {
+        self.status.attempt.as_ref().is_some_and(|a| a.phase == AttemptPhase::Judging && a.stage == stage && a.step == step)
+    }
+
+    pub fn phase(&self) -> Option<AttemptPhase> {
+        self.status.attempt.as_ref().map(|a| a.phase)
+    }
+
+    pub fn condition(&self, kind: &str) -> (&str, &str) {
+        let found = self.status.conditions.iter().find(|c| c.kind == kind);
+        found.map_or(("", ""), |c| (c.status.as_str(), c.reason.as_str()))
+    }
+
+    pub fn reasons(&self) -> Vec<&'static str> {
+        self.events.iter().map(|e| e.reason).collect()
+    }
+
+    pub fn plan(&self) -> Result<Plan, Vec<Problem>> {
+        let pinned = || {
+            let pinned: Value = serde_json::from_str(&self.status.attempt.as_ref()?.pinned).ok()?;
+            serde_json::from_value(pinned.get("policy")?.clone()).ok()
+        };
+        match self.policy.as_ref().map(|(_, policy)| policy.clone()).or_else(pinned) {
+            Some(policy) => validate(&self.spec, &policy),
+            None => Err(vec![Problem::new("spec.policyRef.name", "digits", "the name of an EvaluationPolicy")]),
+        }
+    }
+
+    pub fn observe(&self) -> Observed {
+        let view = |w: &Workload| WorkloadView {
+            exists: w.exists,
+            service_exists: w.service,
+            control_exists: w.control,
+            desired: w.desired,
+            ready_endpoints: if w.service { w.ready } else { 0 },
+            pods: BTreeMap::new(),
+            cause: (w.ready < w.desired).then(|| Cause { reason: "Pulling".into(), message: "the image is being pulled".into() }),
+            tripped: w.tripped.clone(),
+        };
+        Observed {
+            namespace: "ns".into(),
+            name: NAME.into(),
+            uid: "u-1".into(),
+            generation: self.generation,
+            deleting: self.deleting,
+            has_finalizer: self.finalizer,
+            spec: self.spec.clone(),
+            status: self.status.clone(),
+            request: self.request.clone().map(RequestText),
+            policy: match &self.policy {
+                Some((generation, spec)) => PolicyView::Found { generation: *generation, spec: Box::new(spec.clone()) },
+                None => PolicyView::Missing,
+            },
+            recorded: self.recorded.clone(),
+            workloads: self.workloads.iter().map(|(revision, w)| (revision.clone(), view(w))).collect(),
+            route: self.route.clone(),
+            preflight: self.preflight.clone(),
+            checkpoint: self.judgement().map(|j| rollout_core::status::CheckpointStatus { at: j.at, state: "{}".into() }),
+        }
+    }
+
+    fn judgement(&self) -> Option<Judgement> {
+        (self.now >= self.quiet_until).then(|| self.judge.judge(&self.status, self.plan().ok().as_ref(), self.now)).flatten()
+    }
+
+    /// What the operator would do now; the same twice.
+    pub fn decide(&self) -> Decision {
+        let (seen, plan, judgement) = (self.observe(), self.plan(), self.judgement());
+        let decision = decide(&seen, &plan, judgement.as_ref(), self.now);
+        if self.steps % 8 == 1 {
+            let again = decide(&seen, &plan, judgement.as_ref(), self.now);
+            assert_eq!(format!("{decision:?}"), format!("{again:?}"), "the same values give the same decision");
+        }
+        decision
+    }
+
+    /// One look of the operator, and what happens until the next.
+    pub fn step(&mut self) -> Decision {
+        self.steps += 1;
+        self.settle_cluster();
+        self.run_script();
+        let decision = self.decide();
+        self.check_decision(&decision);
+        self.situations.insert(format!("{:?}", decision.situation).split('(').next().unwrap().to_owned());
+        if self.carry_out(&decision) {
+            self.events.extend(decision.events.iter().cloned());
+        }
+        self.check_world();
+        self.now += self.until_next(decision.next_check);
+        decision
+    }
+
+    pub fn run_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        for _ in 0..4000 {
+            self.settle_cluster();
+            if done(self) {
+                return;
+            }
+            self.step();
+        }
+        panic!("never {what}; {:?}\n{:?}", self.decide().situation, self.status.attempt);
+    }
+
+    /// Runs until nothing is written any more, and checks that nothing is written later either. New measurements are not news.
+    pub fn rest(&mut self) {
+        let still = |status: &Status| {
+            let mut status = status.clone();
+            status.checkpoint = None;
+            status.display.next_check.clear();
+            status
+        };
+        let mut quiet = 0;
+        for _ in 0..2000 {
+            let (before, writes) = (still(&self.status), self.writes);
+            let decision = self.step();
+            let nothing = decision.first.is_empty() && decision.then.is_empty() && before == still(&self.status);
+            assert!(nothing || self.writes > writes);
+            quiet = if nothing && self.script.is_empty() && self.crash.is_none_or(|c| c.at <= self.writes) { quiet + 1 } else { 0 };
+            // Long enough for every timer that could still write something.
+            if quiet > 8 && self.now > self.quiet_until + TimeDelta::minutes(11) && self.rested(quiet) {
+                return;
+            }
+        }
+        panic!("it never rests: {:?}\n{:?}", self.decide().situation, self.status.attempt);
+    }
+
+    fn rested(&self, quiet: usize) -> bool {
+        self.status.probation.is_none() && (self.status.attempt.is_none() || quiet > 60)
+    }
+
+    fn run_script(&mut self) {
+        while let Some(Some((when, _))) = self.script.first() {
+            if !when(self) {
+                return;
+            }
+            let (_, then) = self.script.remove(0).unwrap();
+            then(self);
+        }
+    }
+
+    fn settle_cluster(&mut self) {
+        let now = self.now;
+        for workload in self.workloads.values_mut() {
+            if workload.ready_at.is_some_and(|at| at <= now) {
+                workload.ready = workload.desired;
+                workload.ready_at = None;
+            }
+        }
+        let services = self.all_services();
+        if let Some(live) = &mut self.route
+            && self.route_since + self.gateway_delay <= now
+        {
+            accept(live, &services);
+        }
+    }
+
+    fn all_services(&self) -> BTreeSet<String> {
+        let mut names = self.services.clone();
+        for (revision, workload) in &self.workloads {
+            let name = self.service_of(revision);
+            if workload.control {
+                names.insert(format!("{name}-control"));
+            }
+            if workload.service {
+                names.insert(name);
+            }
+        }
+        names
+    }
+
+    pub fn service_of(&self, revision: &RevisionId) -> String {
+        let known = [&self.status.stable, &self.status.candidate].into_iter().flatten().chain(self.status.history.iter());
+        let known = known.chain(self.status.probation.iter().map(|p| &p.previous)).find(|s| s.revision == *revision);
+        known.map_or_else(|| self.default_service(revision), |s| s.service.clone())
+    }
+
+    fn default_service(&self, revision: &RevisionId) -> String {
+        match &self.spec.baseline {
+            Some(baseline) if revision.is_baseline() => baseline.backend_ref.name.clone(),
+            _ => format!("{NAME}-{revision}"),
+        }
+    }
+
+    fn until_next(&self, check: TimeDelta) -> TimeDelta {
+        if self.deaf {
+            return check;
+        }
+        let ready = self.workloads.values().filter_map(|w| w.ready_at);
+        let gateway =
+            (self.route.is_some() && self.route_since + self.gateway_delay > self.now).then_some(self.route_since + self.gateway_delay);
+        let tick = (self.status.attempt.is_some() || self.status.probation.is_some()).then(|| self.judge.next_tick(self.now));
+        let next = ready.chain(gateway).chain(tick).filter(|at| *at > self.now).min();
+        next.map_or(check, |at| check.min(at - self.now))
+    }
+
+    /// Carries a decision out in its order; false when it broke off.
+    fn carry_out(&mut self, decision: &Decision) -> bool {
+        for write in &decision.first {
+            if !self.write(&mut |world| world.perform(write, false)) {
+                return false;
+            }
+        }
+        if decision.status != self.status {
+            let status = decision.status.clone();
+            if !self.write(&mut |world| world.store(&status)) {
+                return false;
+            }
+        }
+        for write in &decision.then {
+            if !self.write(&mut |world| world.perform(write, true)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn write(&mut self, apply: &mut dyn FnMut(&mut Self)) -> bool {
+        self.writes += 1;
+        match self.crash {
+            Some(crash) if crash.at == self.writes => {
+                if crash.lands {
+                    apply(self);
+                }
+                self.check_world();
+                self.now += crash.downtime;
+                self.quiet_until = self.now + TimeDelta::seconds(20);
+                false
+            }
+            _ => {
+                apply(self);
+                self.check_world();
+                true
+            }
+        }
+    }
+
+    fn store(&mut self, status: &Status) {
+        // What is stored went through JSON.
+        let text = serde_json::to_string(status).unwrap();
+        self.status = serde_json::from_str(&text).unwrap();
+        assert_eq!(self.status, *status, "a status survives storage");
+    }
+
+    fn perform(&mut self, write: &Write, raises: bool) {
+        match write {
+            Write::Finalizer(set) => self.finalizer = *set,
+            Write::Ensure(revision) => {
+                self.recorded.insert(revision.clone());
+                let ready_at = self.now + self.startup;
+                let workload = self.workloads.entry(revision.clone()).or_default();
+                if self.spec.workload.backend_ref.is_none() {
+                    workload.exists = true;
+                    workload.service = true;
+                    if workload.desired != 2 {
+                        workload.desired = 2;
+                        workload.ready_at = Some(ready_at);
+                    }
+                }
+            }
+            Write::EnsureControl(serving) => self.workloads.get_mut(&serving.revision).unwrap().control = true,
+            Write::Park(revision) => self.scale(revision, 0),
+            Write::Reduce(revision) => self.scale(revision, 1),
+            Write::Delete(revision) => {
+                assert_eq!(self.share(&format!("{NAME}-{revision}")), 0);
+                self.workloads.remove(revision);
+            }
+            Write::Route(write) => {
+                assert_eq!(write.ticket().is_some(), raises, "what has a ticket goes after the status, all else before");
+                if let Some(ticket) = write.ticket() {
+                    assert!(ticket.is_fresh(self.now));
+                    assert!(ticket.grounds() != &rollout_core::weights::Grounds::InitialDeployment || self.status.stable.is_none());
+                }
+                self.put_route(write.object());
+            }
+        }
+    }
+
+    fn scale(&mut self, revision: &RevisionId, to: i32) {
+        let service = format!("{NAME}-{revision}");
+        assert_eq!(self.share(&service), 0, "{revision} is scaled down while it has users");
+        assert_ne!(self.stable(), revision.as_str(), "what serves is scaled down");
+        let workload = self.workloads.get_mut(revision).unwrap();
+        (workload.desired, workload.ready, workload.ready_at) = (to, workload.ready.min(to), None);
+    }
+
+    fn put_route(&mut self, object: &Value) {
+        if let Some(live) = &self.route {
+            assert_eq!(object.pointer("/metadata/resourceVersion"), live.pointer("/metadata/resourceVersion"), "written from what is live");
+            if !self.foreign {
+                let lowered = self.lowers(live, object);
+                let unprepared = route::unprepared(live, object.get("spec").unwrap());
+                assert!(unprepared.is_empty() || lowered, "{unprepared:?} would answer 503:\n{live:#}\n{object:#}");
+            }
+        }
+        for rule in object["spec"]["rules"].as_array().unwrap() {
+            let sum: i64 = rule["backendRefs"].as_array().unwrap().iter().map(|r| r["weight"].as_i64().unwrap_or(1)).sum();
+            assert_eq!(sum, 100, "weights sum to 100");
+        }
+        self.set_route(object.clone());
+        let candidate = self.status.candidate.as_ref().map(|c| (c.revision.to_string(), self.share(&c.service)));
+        if let Some((revision, share)) = candidate
+            && self.exposures.last() != Some(&(revision.clone(), share))
+        {
+            self.exposures.push((revision, share));
+        }
+    }
+
+    fn lowers(&self, live: &Value, object: &Value) -> bool {
+        let of = |route: &Value, service: &str| route::exposure(route, service).share;
+        self.all_services().iter().any(|s| of(object, s) < of(live, s) && of(object, s) == Exposure::ZERO && !s.ends_with("-control"))
+    }
+
+    /// The route as the API server stores it.
+    pub fn set_route(&mut self, mut object: Value) {
+        let changed = self.route.as_ref().is_none_or(|live| live["spec"] != object["spec"]);
+        let generation = self.route.as_ref().and_then(|r| r["metadata"]["generation"].as_i64()).unwrap_or(0) + i64::from(changed);
+        self.version += 1;
+        object["metadata"]["generation"] = json!(generation);
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        if let Some(status) = self.route.as_ref().and_then(|r| r.get("status")) {
+            object["status"] = status.clone();
+        }
+        if changed {
+            self.route_since = self.now;
+        }
+        self.route = Some(object);
+    }
+
+    /// Somebody else edits the route.
+    pub fn edit_route(&mut self, edit: impl FnOnce(&mut Value)) {
+        self.foreign = true;
+        let mut object = self.route.clone().unwrap();
+        edit(&mut object);
+        object["metadata"]["managedFields"] = json!([{"manager": "kubectl-edit", "fieldsV1": {"f:spec": {"f:rules": {}}}}]);
+        self.set_route(object);
+    }
+
+    fn check_decision(&self, decision: &Decision) {
+        assert!(decision.next_check >= TimeDelta::milliseconds(200) && decision.next_check <= TimeDelta::seconds(300));
+        let routes = |writes: &[Write]| writes.iter().filter(|w| matches!(w, Write::Route(_))).count();
+        assert!(routes(&decision.first) + routes(&decision.then) <= 1, "one write of the route per decision");
+        if routes(&decision.first) == 1 {
+            assert!(matches!(decision.first[0], Write::Route(_)), "what lowers goes first");
+        }
+        let mut reasons: Vec<_> = decision.events.iter().map(|e| e.reason).collect();
+        reasons.dedup();
+        assert!(decision.events.len() <= 2 && reasons.len() == decision.events.len(), "one event per transition: {:?}", decision.events);
+        if matches!(decision.situation, Situation::Terminating(_)) {
+            return;
+        }
+        kstatus::check(&decision.status, self.generation, &decision.situation, self.spec.ready_when);
+        assert!(decision.status.decisions.len() <= 20 && decision.status.rejected.len() <= 20);
+        for condition in &decision.status.conditions {
+            assert!(!condition.message.is_empty() && !condition.reason.is_empty(), "{condition:?}");
+            assert!(condition.observed_generation <= self.generation);
+        }
+    }
+
+    /// What must hold after every write.
+    fn check_world(&self) {
+        let Some(live) = &self.route else { return };
+        if self.foreign {
+            return;
+        }
+        let share = |service: &str| route::exposure(live, service).share;
+        let trusted: BTreeSet<String> = [&self.status.stable].into_iter().flatten().map(|s| s.service.clone()).collect();
+        let previous =
+            self.status.probation.iter().map(|p| p.previous.service.clone()).chain(self.status.history.first().map(|h| h.service.clone()));
+        let previous: BTreeSet<String> = previous.collect();
+        for revision in self.workloads.keys() {
+            let service = self.service_of(revision);
+            if trusted.contains(&service) || previous.contains(&service) || self.status.stable.is_none() {
+                continue;
+            }
+            let candidate = self.status.candidate.as_ref().filter(|c| c.revision == *revision);
+            let allowed = match (candidate, &self.status.attempt) {
+                (Some(_), Some(attempt)) => attempt.intent,
+                _ => Exposure::ZERO,
+            };
+            assert!(share(&service) <= allowed, "{service} has {}, decided were {allowed}: {live:#}", share(&service));
+        }
+        if let (Some(attempt), Ok(plan)) = (&self.status.attempt, self.plan())
+            && attempt.phase == AttemptPhase::Judging
+            && plan.hash == attempt.plan_hash
+        {
+            let stage = &plan.stages[usize::try_from(attempt.stage).unwrap()];
+            let step = stage.steps[usize::try_from(attempt.step).unwrap()];
+            assert!(attempt.intent <= step, "exposure {} is above the step's {step}", attempt.intent);
+        }
+        assert!(!route::exposure(live, &trusted.iter().next().cloned().unwrap_or_default()).all_zero);
+    }
+
+    /// Name of the control Service of what serves.
+    pub fn control(&self) -> String {
+        self.status.stable.as_ref().map(control_name).unwrap_or_default()
+    }
+}
+
+/// The gateway takes the route: accepted, and resolved when every Service is there.
+fn accept(live: &mut Value, services: &BTreeSet<String>) {
+    let generation = live["metadata"]["generation"].clone();
+    let refs: Vec<String> = live["spec"]["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|rule| rule["backendRefs"].as_array().cloned().unwrap_or_default())
+        .map(|r| r["name"].as_str().unwrap().to_owned())
+        .collect();
+    let missing = refs.iter().find(|name| !services.contains(*name));
+    let condition = |kind: &str, good: bool, message: String| {
+        json!({"type": kind, "status": if good { "True" } else { "False" }, "reason": if good { kind } else { "BackendNotFound" },
+            "message": message, "observedGeneration": generation})
+    };
+    let resolved = condition("ResolvedRefs", missing.is_none(), missing.map_or_else(String::new, |m| format!("Service {m} not found")));
+    live["status"] =
+        json!({"parents": [{"parentRef": {"name": "gw"}, "conditions": [condition("Accepted", true, String::new()), resolved]}]});
+}

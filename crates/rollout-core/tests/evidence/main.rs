@@ -1,0 +1,13 @@
+//! Evidence and judge against a small simulated Prometheus: raw series of pods with traffic, resets, gaps and doubled scrapes.
+//! No server, no clock: every test says which samples there were and what must be concluded.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod chance;
+mod measuring;
+mod plans;
+mod replay;
+mod run;
+mod traffic;
+mod verdicts;
+mod wild;
+mod world;

@@ -1,0 +1,300 @@
+//! The simulated Prometheus: pods that serve traffic, are scraped at their own offsets, restart, vanish, arrive late or are scraped twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use rollout_core::evidence::{Arm, Arms, Evidence, Query, Reading, Readings, Sample, Series};
+use rollout_core::plan::Plan;
+use rollout_core::revision::RevisionId;
+use rollout_core::verdict::Unmeasurable;
+
+pub const STABLE: &str = "aaaaaaaa";
+pub const CANDIDATE: &str = "bbbbbbbb";
+/// Start of every simulated attempt, in milliseconds; a multiple of every interval used.
+pub const T0: i64 = 1_800_000_000_000;
+
+/// A small generator: the same seed gives the same world.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1)
+    }
+
+    pub fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    pub fn poisson(&mut self, mean: f64) -> u32 {
+        let (mut count, mut product) = (0, self.unit());
+        let limit = (-mean.min(500.0)).exp();
+        while product > limit {
+            product *= self.unit();
+            count += 1;
+        }
+        count
+    }
+
+    pub fn times(&mut self, n: u32, p: f64) -> u32 {
+        (0..n).filter(|_| self.unit() < p).count() as u32
+    }
+}
+
+/// What an arm does with its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Behaviour {
+    /// Requests per second of the whole arm.
+    pub rps: f64,
+    pub wrong: f64,
+    pub failing: f64,
+    pub slow: f64,
+    pub nan: f64,
+    pub watts: f64,
+}
+
+impl Behaviour {
+    pub const GOOD: Self = Self { rps: 5.0, wrong: 0.03, failing: 0.002, slow: 0.01, nan: 0.0, watts: 25.0 };
+}
+
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub name: String,
+    pub revision: &'static str,
+    pub offset: i64,
+    pub alive: bool,
+    pub scraped: bool,
+    pub doubled: bool,
+    values: BTreeMap<&'static str, f64>,
+    history: BTreeMap<&'static str, Vec<Sample>>,
+}
+
+/// Series of every pod: metric, and the labels that make it one.
+const SERIES: [(&str, &str, &[(&str, &str)]); 10] = [
+    ("up", "up", &[]),
+    ("right", "model_predictions_total", &[("correct", "true")]),
+    ("wrong", "model_predictions_total", &[("correct", "false")]),
+    ("requests", "requests_total", &[]),
+    ("errors", "request_errors_total", &[]),
+    ("fast", "inference_seconds_bucket", &[("le", "0.1")]),
+    ("quarter", "inference_seconds_bucket", &[("le", "0.25")]),
+    ("all", "inference_seconds_bucket", &[("le", "+Inf")]),
+    ("nan", "nonfinite_total", &[]),
+    ("watts", "power_watts", &[]),
+];
+
+impl Pod {
+    pub fn new(name: &str, revision: &'static str, offset: i64) -> Self {
+        let values = SERIES.iter().map(|(key, _, _)| (*key, 0.0)).collect();
+        Self { name: name.into(), revision, offset, alive: true, scraped: true, doubled: false, values, history: BTreeMap::new() }
+    }
+
+    pub fn set(&mut self, key: &'static str, value: f64) {
+        self.values.insert(key, value);
+    }
+
+    pub fn add(&mut self, key: &'static str, amount: f64) {
+        *self.values.entry(key).or_default() += amount;
+    }
+
+    /// A series that does not exist until its first event.
+    pub fn remove(&mut self, key: &'static str) {
+        self.values.remove(key);
+        self.history.remove(key);
+    }
+
+    pub fn restart(&mut self) {
+        for (key, value) in &mut self.values {
+            if *key != "watts" {
+                *value = 0.0;
+            }
+        }
+    }
+
+    fn scrape(&mut self, at: i64) {
+        if !self.scraped || !self.alive {
+            return;
+        }
+        self.values.insert("up", 1.0);
+        for (key, value) in &self.values {
+            let samples = self.history.entry(key).or_default();
+            samples.push(Sample { at, value: *value });
+            if samples.len() > 64 {
+                samples.drain(..32);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct World {
+    pub dice: Dice,
+    pub now: i64,
+    pub interval: i64,
+    pub pods: Vec<Pod>,
+    pub stable: Behaviour,
+    pub candidate: Behaviour,
+    /// The server answers.
+    pub answers: bool,
+    pub young: BTreeSet<String>,
+    /// A gateway's view: requests per backend, sampled as it is asked.
+    pub gateway: BTreeMap<String, f64>,
+}
+
+impl World {
+    pub fn new(seed: u64, interval: i64, pods_per_arm: usize) -> Self {
+        let mut pods = Vec::new();
+        for (arm, revision) in [("digits-stable", STABLE), ("digits-candidate", CANDIDATE)] {
+            for i in 0..pods_per_arm {
+                let offset = (i as i64 * 377 + if revision == STABLE { 0 } else { 191 }) % interval;
+                pods.push(Pod::new(&format!("{arm}-{i}"), revision, offset));
+            }
+        }
+        let (stable, candidate) = (Behaviour::GOOD, Behaviour::GOOD);
+        Self {
+            dice: Dice::new(seed),
+            now: T0,
+            interval,
+            pods,
+            stable,
+            candidate,
+            answers: true,
+            young: BTreeSet::new(),
+            gateway: BTreeMap::new(),
+        }
+    }
+
+    pub fn of(&mut self, revision: &'static str) -> impl Iterator<Item = &mut Pod> {
+        self.pods.iter_mut().filter(move |pod| pod.revision == revision)
+    }
+
+    pub fn at(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.now).unwrap()
+    }
+
+    /// Serves one interval of traffic and scrapes every pod once, each at its own offset before the instant.
+    pub fn step(&mut self) {
+        self.now += self.interval;
+        for revision in [STABLE, CANDIDATE] {
+            let behaviour = if revision == STABLE { self.stable } else { self.candidate };
+            let alive = self.pods.iter().filter(|p| p.revision == revision && p.alive).count().max(1);
+            let mean = behaviour.rps * self.interval as f64 / 1000.0 / alive as f64;
+            let (dice, now, gateway) = (&mut self.dice, self.now, &mut self.gateway);
+            for pod in self.pods.iter_mut().filter(|p| p.revision == revision && p.alive) {
+                let n = dice.poisson(mean);
+                let wrong = dice.times(n, behaviour.wrong);
+                let (failing, slow, nan) = (dice.times(n, behaviour.failing), dice.times(n, behaviour.slow), dice.times(n, behaviour.nan));
+                let count = |pod: &mut Pod, key, n: u32| {
+                    if n > 0 || pod.values.contains_key(key) {
+                        pod.add(key, f64::from(n));
+                    }
+                };
+                count(pod, "right", n - wrong);
+                count(pod, "wrong", wrong);
+                count(pod, "requests", n);
+                count(pod, "errors", failing);
+                count(pod, "fast", n - slow);
+                count(pod, "quarter", n);
+                count(pod, "all", n);
+                count(pod, "nan", nan);
+                let watts = behaviour.watts + 2.0 * (dice.unit() - 0.5);
+                if pod.values.contains_key("watts") {
+                    pod.set("watts", watts);
+                }
+                let offset = pod.offset;
+                pod.scrape(now - offset);
+                *gateway.entry(format!("ns_{revision}_80")).or_default() += f64::from(n);
+            }
+        }
+    }
+
+    pub fn arms(&self) -> Arms {
+        let arm = |revision: &'static str| Arm {
+            namespace: "ns".into(),
+            revision: Some(RevisionId::new(revision)),
+            pods: self.pods.iter().filter(|p| p.revision == revision).map(|p| p.name.clone()).collect(),
+            backend: Some(format!("ns_{revision}_80")),
+            young: self.young.clone(),
+            ..Arm::default()
+        };
+        Arms { rollout: "digits".into(), candidate: arm(CANDIDATE), stable: arm(STABLE), baseline: None }
+    }
+
+    pub fn readings(&self, plan: &Plan) -> Readings {
+        Evidence::queries(plan, &self.arms()).into_iter().map(|query| (query.clone(), self.answer(&query))).collect()
+    }
+
+    fn answer(&self, query: &Query) -> Reading {
+        if !self.answers {
+            return Reading::Failed(Unmeasurable::Unavailable { message: "connection refused".into() });
+        }
+        let (metric, matchers) = parse(query.as_str());
+        let matching = |series: &Series| matchers.iter().all(|m| m.allows(series.labels.get(&m.label).map_or("", String::as_str)));
+        let all = self.series(&metric);
+        Reading::Series(all.into_iter().filter(|s| matching(s)).map(Arc::new).collect())
+    }
+
+    fn series(&self, metric: &str) -> Vec<Series> {
+        if metric == "envoy_cluster_upstream_rq" {
+            let labels = |backend: &str| [("envoy_cluster_name".to_owned(), backend.to_owned()), ("pod".into(), "envoy-0".into())];
+            let sample = |value: f64| vec![Sample { at: self.now, value }];
+            return self.gateway.iter().map(|(k, v)| Series { labels: labels(k).into(), samples: sample(*v) }).collect();
+        }
+        let mut found = Vec::new();
+        for pod in self.pods.iter().filter(|p| p.alive) {
+            for (key, name, extra) in SERIES.iter().filter(|(_, name, _)| *name == metric) {
+                let Some(samples) = pod.history.get(key) else { continue };
+                let mut labels: BTreeMap<String, String> = extra.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+                for (label, value) in [
+                    ("__name__", *name),
+                    ("namespace", "ns"),
+                    ("pod", pod.name.as_str()),
+                    ("job", "digits"),
+                    ("instance", "10.0.0.1:8080"),
+                    ("espalier_dev_revision", pod.revision),
+                    ("espalier_dev_rollout", "digits"),
+                ] {
+                    labels.insert(label.into(), value.into());
+                }
+                found.push(Series { labels: labels.clone(), samples: samples.clone() });
+                if pod.doubled {
+                    labels.insert("job".into(), "digits-again".into());
+                    found.push(Series { labels, samples: samples.clone() });
+                }
+            }
+        }
+        found
+    }
+}
+
+struct Matcher {
+    label: String,
+    op: String,
+    value: String,
+}
+
+impl Matcher {
+    fn allows(&self, found: &str) -> bool {
+        match self.op.as_str() {
+            "=" => found == self.value,
+            "!=" => found != self.value,
+            "=~" => self.value.split('|').any(|v| v == found),
+            other => panic!("operator {other}"),
+        }
+    }
+}
+
+fn parse(query: &str) -> (String, Vec<Matcher>) {
+    let (metric, rest) = query.split_once('{').unwrap();
+    let matchers = rest.trim_end_matches('}').split("\",").filter(|m| !m.is_empty()).map(|m| {
+        let (head, value) = m.split_once('"').unwrap();
+        let op = ["=~", "!=", "="].into_iter().find(|op| head.ends_with(op)).unwrap();
+        Matcher { label: head.trim_end_matches(op).into(), op: op.into(), value: value.trim_end_matches('"').into() }
+    });
+    (metric.into(), matchers.collect())
+}

@@ -1,0 +1,66 @@
+//! What every part of the shell shares: clients, stores, the tracker, leadership, and the way to wake the reconciler.
+//! Holds things together; does nothing with them.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::ObjectRef;
+use rollout_core::observed::Observed;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::api::ModelRollout;
+use crate::config::Config;
+use crate::events::Events;
+use crate::leader::Leadership;
+use crate::metrics::Metrics;
+use crate::prometheus::{SecretSource, Servers};
+use crate::server::Heartbeats;
+use crate::stores::Stores;
+use crate::tracker::{Key, Tracker};
+use crate::workload::Owner;
+
+/// Rollouts that wait to be looked at before their time; what does not fit is looked at by its timer.
+pub const WAKE_QUEUE: usize = 4096;
+
+/// Shared by all tasks.
+pub struct Context {
+    /// Talks to the API server.
+    pub client: Client,
+    /// How the operator was started.
+    pub config: Config,
+    /// What watches keep.
+    pub stores: Arc<Stores>,
+    /// Evidence of watched rollouts.
+    pub tracker: Tracker,
+    /// Prometheus servers in use.
+    pub servers: Servers,
+    /// Where credentials come from.
+    pub secrets: SecretSource,
+    /// Our own metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where events go.
+    pub events: Events,
+    /// Whether we may write.
+    pub leadership: Leadership,
+    /// Signs of life of the loops.
+    pub beats: Heartbeats,
+    /// Rollback writes in flight.
+    pub lane: Semaphore,
+    /// Wakes the reconciler.
+    pub wake: mpsc::Sender<ObjectRef<DeserializeGuard<ModelRollout>>>,
+}
+
+impl Context {
+    /// Has the reconciler look at this rollout now. Never waits.
+    pub fn wake(&self, key: &Key) {
+        if self.wake.try_send(ObjectRef::new(&key.name).within(&key.namespace)).is_err() {
+            self.metrics.dropped_wake();
+        }
+    }
+}
+
+/// The rollout as the owner of its children.
+pub fn owner(observed: &Observed) -> Owner {
+    Owner { namespace: observed.namespace.clone(), name: observed.name.clone(), uid: observed.uid.clone() }
+}

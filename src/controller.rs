@@ -1,0 +1,203 @@
+//! Runs the operator: lease first, then watches, the controller, the sampler; and ends in order.
+//! Holds no rule about rollouts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::StreamExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::{debug, error, info, warn};
+
+use crate::api::ModelRollout;
+use crate::config::Config;
+use crate::context::{Context, WAKE_QUEUE};
+use crate::events::Events;
+use crate::leader::{self, Leadership};
+use crate::metrics::Metrics;
+use crate::prometheus::{SecretSource, Servers};
+use crate::reconcile::{ReconcileError, reconcile};
+use crate::server::{self, Heartbeats, Readiness};
+use crate::stores::{FILL_TIMEOUT, Stores, trim_rollout};
+use crate::tracker::{Key, Tracker};
+use crate::{client, sampler};
+
+/// How long the sampler may be silent before /livez fails.
+const SAMPLER_SILENCE: Duration = Duration::from_secs(60);
+/// First and longest wait after an error of one object.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+/// Wait after a conflict: somebody else was faster, so read again.
+const CONFLICT: Duration = Duration::from_millis(50);
+
+/// Runs until a signal, or until leadership is lost, which is an error.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let reader = client::connect().await.context("cannot reach the Kubernetes API server")?;
+    let metrics = Arc::new(Metrics::new());
+    let beats = Heartbeats::new();
+    let readiness = Readiness::new();
+    server::serve(config.health_addr, config.metrics_addr, Arc::clone(&metrics), beats.clone(), readiness.clone())
+        .await
+        .context("cannot listen")?;
+    let stop = shutdown()?;
+    tokio::pin!(stop);
+    let (leadership, lost) = tokio::select! {
+        () = &mut stop => return Ok(()),
+        acquired = lead(&reader, &config, &metrics, &readiness) => acquired?,
+    };
+    info!(version = env!("CARGO_PKG_VERSION"), namespaces = ?config.watch_namespaces, "espalier leads");
+    readiness.missing("the watches are not filled yet");
+    beats.expect("sampler", SAMPLER_SILENCE);
+    let client = client::connect_fenced(leadership.clone(), Arc::clone(&metrics)).await?;
+    let (ctx, wakes) = context(client, config, metrics, beats, leadership.clone());
+    let sampling = tokio::spawn(sampler::run(Arc::clone(&ctx)));
+    let controlling = tokio::spawn(control(Arc::clone(&ctx), wakes, readiness));
+    let outcome = tokio::select! {
+        () = &mut stop => { info!("shutting down"); Ok(()) }
+        () = lost => Err(anyhow::anyhow!("the lease was lost; ending so that nothing is written without it")),
+        ended = controlling => Err(anyhow::anyhow!("the controller ended: {ended:?}")),
+        ended = sampling => Err(anyhow::anyhow!("the sampler ended: {ended:?}")),
+    };
+    // No write starts from here on; what is in flight is fenced by resource versions.
+    leadership.release().await;
+    outcome
+}
+
+async fn lead(
+    client: &Client,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    readiness: &Readiness,
+) -> anyhow::Result<(Leadership, futures::future::BoxFuture<'static, ()>)> {
+    if !config.leader_elect {
+        return Ok((Leadership::always(), Box::pin(std::future::pending())));
+    }
+    let namespace = config.lease_namespace.clone().unwrap_or_else(|| config.pod_namespace.clone());
+    readiness.standby();
+    info!(lease = config.lease_name, namespace, "waiting for the lease");
+    let (leadership, lost) =
+        leader::acquire(client.clone(), &namespace, &config.lease_name, &config.pod_name).await.context("leader election")?;
+    metrics.leads(true);
+    Ok((leadership, lost))
+}
+
+type Wakes = futures::stream::BoxStream<'static, ObjectRef<DeserializeGuard<ModelRollout>>>;
+
+fn context(client: Client, config: Config, metrics: Arc<Metrics>, beats: Heartbeats, leadership: Leadership) -> (Arc<Context>, Wakes) {
+    let (stores, touched) = Stores::watch(&client, &config.namespaces());
+    let (wake, waked) = mpsc::channel(WAKE_QUEUE);
+    let touched = touched.map(|key: Key| ObjectRef::new(&key.name).within(&key.namespace));
+    let wakes = futures::stream::select(touched, ReceiverStream::new(waked)).boxed();
+    let ctx = Context {
+        secrets: SecretSource::new(client.clone()),
+        events: Events::start(client.clone(), Arc::clone(&metrics)),
+        stores,
+        tracker: Tracker::default(),
+        servers: Servers::default(),
+        metrics,
+        leadership,
+        beats,
+        lane: Semaphore::new(usize::from(config.rollback_concurrency)),
+        wake,
+        client,
+        config,
+    };
+    (Arc::new(ctx), wakes)
+}
+
+async fn control(ctx: Arc<Context>, wakes: Wakes, readiness: Readiness) {
+    let (store, writer) = reflector::store();
+    ctx.stores.set_rollouts(store.clone());
+    let filled = Arc::clone(&ctx);
+    tokio::spawn(async move {
+        match tokio::time::timeout(FILL_TIMEOUT, filled.stores.ready()).await {
+            Ok(Ok(())) => readiness.ready(),
+            Ok(Err(error)) => error!(%error, "a watch ended before it was filled"),
+            Err(_) => error!(
+                "the watches were not filled within {} s; are the CRDs of Espalier and the Gateway API installed?",
+                FILL_TIMEOUT.as_secs()
+            ),
+        }
+    });
+    let config = watcher::Config::default().timeout(60).page_size(50);
+    let rollouts = ctx.config.namespaces().into_iter().map(|namespace| {
+        let api: Api<DeserializeGuard<ModelRollout>> = match namespace {
+            Some(namespace) => Api::namespaced(ctx.client.clone(), &namespace),
+            None => Api::all(ctx.client.clone()),
+        };
+        watcher(api, config.clone()).default_backoff().boxed()
+    });
+    let rollouts = futures::stream::select_all(rollouts).modify(trim_rollout).reflect(writer).applied_objects();
+    let backoff = Backoff::default();
+    let reset = backoff.clone();
+    Controller::for_stream(rollouts, store)
+        .with_config(ControllerConfig::default().concurrency(ctx.config.concurrency).debounce(Duration::from_millis(20)))
+        .reconcile_on(wakes)
+        .run(
+            move |object, ctx| {
+                let reset = reset.clone();
+                async move {
+                    let key = ObjectRef::from_obj(object.as_ref());
+                    let result = reconcile(object, ctx).await;
+                    if result.is_ok() {
+                        reset.forget(&key);
+                    }
+                    result
+                }
+            },
+            move |object, error, _| backoff.after(&object, error),
+            ctx,
+        )
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                debug!(%error, "a look ended with an error");
+            }
+        })
+        .await;
+}
+
+/// Waits per object after errors in a row, so that one broken object never holds up another.
+#[derive(Clone, Default)]
+struct Backoff {
+    errors: Arc<Mutex<BTreeMap<String, u32>>>,
+}
+
+impl Backoff {
+    fn after(&self, object: &Arc<DeserializeGuard<ModelRollout>>, error: &ReconcileError) -> Action {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        if error.is_conflict() {
+            debug!(namespace, name, %error, "somebody else wrote first; reading again");
+            return Action::requeue(CONFLICT);
+        }
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = errors.entry(format!("{namespace}/{name}")).or_default();
+        *count += 1;
+        let wait = BACKOFF.0.saturating_mul(1 << (*count).min(10)).min(BACKOFF.1);
+        warn!(namespace, name, %error, again_in = ?wait, "looking at the rollout failed");
+        Action::requeue(wait)
+    }
+
+    fn forget(&self, object: &ObjectRef<DeserializeGuard<ModelRollout>>) {
+        let key = format!("{}/{}", object.namespace.clone().unwrap_or_default(), object.name);
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,204 @@
+//! Everything a decision needs, read: the object, policy and route live, workloads from watches.
+//! Reads only. What it cannot read is an error, and an error never looks like an answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, ResourceExt};
+use rollout_core::observed::{Observed, PolicyView, RequestText, WorkloadView};
+use rollout_core::plan::Plan;
+use rollout_core::revision::{self, RevisionId};
+use rollout_core::route::{self, Target};
+use rollout_core::spec::{PolicySpec, RolloutSpec};
+use rollout_core::status::{AttemptPhase, Status};
+use rollout_core::validate::{self, Problem};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::api::ModelRollout;
+use crate::client::{CALL_TIMEOUT, CallError, timed};
+use crate::context::Context;
+use crate::gateway::{self, GatewayError};
+use crate::tracker::Key;
+use crate::workload::{self, Foreign, Owner, WorkloadError};
+
+/// Annotation with a person's request.
+pub const REQUEST: &str = "espalier.dev/request";
+/// Our finalizer.
+pub const FINALIZER: &str = "espalier.dev/traffic";
+/// Longest request that is read, in bytes.
+const MAX_REQUEST: usize = 4096;
+
+/// What was read of one rollout.
+pub struct Seen {
+    /// The object itself, live.
+    pub object: ModelRollout,
+    /// What the decision sees.
+    pub observed: Observed,
+    /// What the user means.
+    pub plan: Result<Plan, Vec<Problem>>,
+    /// The policy in force: the live one, or the pinned one when it is gone.
+    pub policy: Option<PolicySpec>,
+    /// Services that the user runs, by the revision that they stand for.
+    pub foreign: BTreeMap<RevisionId, Foreign>,
+}
+
+/// Why nothing can be decided now.
+#[derive(Debug, Error)]
+pub enum ObserveError {
+    /// The API server did not give an object.
+    #[error("reading {object}: {source}")]
+    Call {
+        /// What was read.
+        object: String,
+        /// Why it failed.
+        source: CallError,
+    },
+    /// The route could not be read.
+    #[error("reading the HTTPRoute: {0}")]
+    Route(#[from] GatewayError),
+    /// A workload could not be read.
+    #[error("reading workloads: {0}")]
+    Workload(#[from] WorkloadError),
+}
+
+/// Reads a rollout and everything around it; `None` when it is gone.
+pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveError> {
+    let rollouts: Api<ModelRollout> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    let call = |source| ObserveError::Call { object: format!("ModelRollout {}", key.name), source };
+    let Some(object) = timed(CALL_TIMEOUT, rollouts.get_opt(&key.name)).await.map_err(call)? else { return Ok(None) };
+    let status = object.status.clone().unwrap_or_default();
+    let route_name = object.spec.route.adopt.as_ref().map_or_else(|| key.name.clone(), |a| a.name.clone());
+    let route = gateway::get(&ctx.client, &key.namespace, &route_name).await?;
+    let owner = Owner { namespace: key.namespace.clone(), name: key.name.clone(), uid: object.uid().unwrap_or_default() };
+    let owned = ctx.stores.owned(&owner);
+    let mut workloads = workload::owned_views(&key.name, &owned);
+    let foreign = foreign(ctx, &owner, &object.spec, &status).await?;
+    for (revision, found) in &foreign {
+        workloads.insert(revision.clone(), workload::foreign_view(found));
+    }
+    let (policy, found) = policy(ctx, key, &object.spec, &status);
+    let plan = plan(&object.spec, &policy, found.as_ref());
+    let preflight = preflight(ctx, key, &owner, &object, &status, &plan, route.as_ref()).await?;
+    let observed = Observed {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        uid: owner.uid.clone(),
+        generation: object.metadata.generation.unwrap_or(0),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        has_finalizer: object.finalizers().iter().any(|f| f == FINALIZER),
+        spec: object.spec.clone(),
+        request: object.annotations().get(REQUEST).map(|text| RequestText(text.chars().take(MAX_REQUEST).collect())),
+        policy,
+        recorded: ctx.stores.recorded(key),
+        workloads,
+        route,
+        preflight,
+        checkpoint: None,
+        status,
+    };
+    Ok(Some(Seen { object, observed, plan, policy: found, foreign }))
+}
+
+/// Services that the user runs and that this rollout uses: the baseline, and a candidate or stable behind a `backendRef`.
+async fn foreign(ctx: &Context, owner: &Owner, spec: &RolloutSpec, status: &Status) -> Result<BTreeMap<RevisionId, Foreign>, ObserveError> {
+    let mut wanted: BTreeMap<RevisionId, String> = BTreeMap::new();
+    let own_prefix = |service: &str, revision: &RevisionId| service == workload::child_name(&owner.name, revision);
+    for serving in [&status.stable, &status.candidate].into_iter().flatten().chain(status.probation.iter().map(|p| &p.previous)) {
+        if !own_prefix(&serving.service, &serving.revision) {
+            wanted.insert(serving.revision.clone(), serving.service.clone());
+        }
+    }
+    if let (Some(baseline), None) = (&spec.baseline, &status.stable) {
+        wanted.insert(RevisionId::new(RevisionId::BASELINE), baseline.backend_ref.name.clone());
+    }
+    if let Some(backend) = &spec.workload.backend_ref {
+        wanted.insert(revision::id(&spec.model, &spec.workload), backend.name.clone());
+    }
+    let mut found = BTreeMap::new();
+    for (revision, service) in wanted {
+        found.insert(revision.clone(), workload::foreign(&ctx.client, owner, &revision, &service).await?);
+    }
+    Ok(found)
+}
+
+/// The policy as the decision sees it, and the spec in force: the pinned one when the object is gone mid-attempt.
+fn policy(ctx: &Context, key: &Key, spec: &RolloutSpec, status: &Status) -> (PolicyView, Option<PolicySpec>) {
+    match ctx.stores.policy(&key.namespace, &spec.policy_ref.name) {
+        Some(Ok((generation, found))) => (PolicyView::Found { generation, spec: Box::new(found.clone()) }, Some(found)),
+        _ => {
+            let pinned = status.attempt.as_ref().and_then(|a| serde_json::from_str::<Value>(&a.pinned).ok());
+            (PolicyView::Missing, pinned.and_then(|p| serde_json::from_value(p.get("policy")?.clone()).ok()))
+        }
+    }
+}
+
+fn plan(spec: &RolloutSpec, view: &PolicyView, policy: Option<&PolicySpec>) -> Result<Plan, Vec<Problem>> {
+    match policy {
+        Some(policy) => validate::validate(spec, policy),
+        None => {
+            let _ = view;
+            Err(vec![Problem::new(
+                "spec.policyRef.name",
+                spec.policy_ref.name.clone(),
+                "the name of an EvaluationPolicy in this namespace",
+            )])
+        }
+    }
+}
+
+/// What forbids traffic to the candidate, looked for while the route is being prepared.
+async fn preflight(
+    ctx: &Context,
+    key: &Key,
+    owner: &Owner,
+    object: &ModelRollout,
+    status: &Status,
+    plan: &Result<Plan, Vec<Problem>>,
+    live: Option<&Value>,
+) -> Result<Vec<String>, ObserveError> {
+    let (Some(attempt), Ok(plan)) = (&status.attempt, plan) else { return Ok(Vec::new()) };
+    if attempt.phase != AttemptPhase::Preparing && attempt.phase != AttemptPhase::Deploying {
+        return Ok(Vec::new());
+    }
+    let mut problems = Vec::new();
+    let name = object.spec.route.adopt.as_ref().map_or(key.name.as_str(), |a| a.name.as_str());
+    let (whole, target) = match (&object.spec.route.template, &object.spec.route.adopt, live) {
+        (Some(template), _, _) => {
+            (Some(json!({"metadata": {"name": name, "namespace": key.namespace}, "spec": template})), Target::Template)
+        }
+        (None, Some(adopt), Some(live)) => (Some(live.clone()), Target::Adopted(adopt.rule.as_deref().unwrap_or("0"))),
+        _ => (None, Target::Template),
+    };
+    if let Some(whole) = &whole {
+        let subject = if target == Target::Template { whole.get("spec").unwrap_or(whole) } else { whole };
+        problems.extend(route::preflight(subject, target, &plan.stages).iter().map(ToString::to_string));
+        for other in ctx.stores.other_routes(key, name) {
+            problems.extend(route::conflicts(whole, target, &plan.stages, &other).iter().map(ToString::to_string));
+        }
+    }
+    if object.spec.workload.template.is_some() {
+        let revision = revision::id(&object.spec.model, &object.spec.workload);
+        if let Ok(children) = children(owner, &object.spec, &revision) {
+            let services: Vec<Arc<Service>> = workload::all_services(&ctx.client, &key.namespace).await?;
+            problems.extend(workload::foreign_selectors(owner, &revision, &children.pod_labels(), services.iter().map(AsRef::as_ref)));
+        }
+    }
+    Ok(problems)
+}
+
+/// The children of a revision as the spec describes it.
+pub fn children(owner: &Owner, spec: &RolloutSpec, revision: &RevisionId) -> Result<workload::Children, String> {
+    let template = validate::template(&spec.workload, &spec.model, revision).map_err(|p| p.to_string())?;
+    workload::build(owner, revision, &template, spec.workload.port.unwrap_or(80), None).map_err(|e| e.to_string())
+}
+
+/// A workload that exists, has pods and is ready; for tests of callers.
+pub fn is_ready(view: &WorkloadView) -> bool {
+    view.exists && view.service_exists && view.ready_endpoints >= view.desired.max(1)
+}
+
+/// How long a read may take in all.
+pub const OBSERVE_TIMEOUT: Duration = Duration::from_secs(20);

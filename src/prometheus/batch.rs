@@ -1,0 +1,434 @@
+//! All queries of one instant for all rollouts of a server, and each namespace's view of the answers.
+//! A server that is down is asked once per gathering until it is back; nothing here judges a sample.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
+use rollout_core::evidence::{Query, Reading, Readings, Sample, Series};
+use rollout_core::verdict::Unmeasurable;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::answer::Failure;
+use super::client::{BODY_LIMIT, Client};
+use super::server::{Server, ServerError};
+
+/// Requests in flight per server, when nothing else is said.
+const DEFAULT_CONCURRENCY: usize = 16;
+/// Least time between two tries on a server that is down.
+const REST: Duration = Duration::from_millis(900);
+/// So many failures in a row, and the rest of a gathering is not sent.
+const GIVE_UP: usize = 4;
+/// Range of one request for history; halved while the answer is too large.
+const HISTORY_CHUNK: TimeDelta = TimeDelta::hours(2);
+/// Shortest range of one request for history.
+const HISTORY_LEAST: TimeDelta = TimeDelta::minutes(1);
+
+/// Every server that some rollout uses, one client each.
+#[derive(Debug)]
+pub struct Servers {
+    links: Mutex<BTreeMap<Server, Arc<Link>>>,
+    concurrency: usize,
+    body_limit: usize,
+    rest: Duration,
+}
+
+/// How a server is doing, for metrics and for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Address of the server.
+    pub address: String,
+    /// Whether the last gathering got any answer.
+    pub up: bool,
+    /// Queries answered since the start, with a result or with a refusal.
+    pub answered: u64,
+    /// Queries that got no answer since the start, those not sent while it is down included.
+    pub failed: u64,
+    /// Why it is down.
+    pub problem: Option<String>,
+}
+
+/// Answers of one server at one instant.
+#[derive(Debug)]
+pub struct Gathered {
+    /// The instant that was asked for.
+    pub at: DateTime<Utc>,
+    readings: Readings,
+    asked: BTreeMap<String, BTreeSet<Query>>,
+    shelves: OnceLock<BTreeMap<Query, Shelf>>,
+    views: Mutex<BTreeMap<String, Arc<Readings>>>,
+}
+
+/// Positions of one reading's series: by the namespaces that they name, and those that name none.
+#[derive(Debug, Default)]
+struct Shelf {
+    by_namespace: BTreeMap<String, Vec<usize>>,
+    for_all: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Link {
+    client: Client,
+    permits: Semaphore,
+    rest: Duration,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    down: Option<Down>,
+    answered: u64,
+    failed: u64,
+    /// Which query is the next probe: a single bad query must not keep the server down.
+    probes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Down {
+    reason: Unmeasurable,
+    tried: Instant,
+}
+
+/// What happened to the queries of one gathering so far.
+#[derive(Debug, Default)]
+struct Tally {
+    answered: AtomicUsize,
+    failed: AtomicUsize,
+    /// Failures since the last answer.
+    streak: AtomicUsize,
+    reason: Mutex<Option<Unmeasurable>>,
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self::new(DEFAULT_CONCURRENCY)
+    }
+}
+
+impl Servers {
+    /// No server yet; at most `concurrency` requests in flight per server.
+    pub fn new(concurrency: usize) -> Self {
+        Self { links: Mutex::default(), concurrency: concurrency.max(1), body_limit: BODY_LIMIT, rest: REST }
+    }
+
+    /// What every query of `asked` (by namespace) gives at `at`: the raw samples of the `lookback` before it.
+    ///
+    /// Each distinct query is sent once, however many namespaces ask it. Never fails: what is not known is [`Reading::Failed`].
+    pub async fn gather(
+        &self,
+        server: &Server,
+        asked: &BTreeMap<String, BTreeSet<Query>>,
+        at: DateTime<Utc>,
+        lookback: TimeDelta,
+    ) -> Gathered {
+        let queries: BTreeSet<&Query> = asked.values().flatten().collect();
+        let readings = match self.link(server) {
+            Ok(link) => link.ask_all(&queries, Span::Instant { at, lookback }).await,
+            Err(error) => all_failed(&queries, &Unmeasurable::Unavailable { message: error.to_string() }),
+        };
+        Gathered { at, readings, asked: asked.clone(), shelves: OnceLock::new(), views: Mutex::default() }
+    }
+
+    /// The raw samples of every query after `from` and up to `to`, for replay after a restart.
+    ///
+    /// Long ranges are asked in pieces; a query of which any piece fails is [`Reading::Failed`] as a whole, since a gap would look like
+    /// silence. Everything is held in memory: ask for days one by one.
+    pub async fn history(&self, server: &Server, queries: &BTreeSet<Query>, from: DateTime<Utc>, to: DateTime<Utc>) -> Readings {
+        let queries: BTreeSet<&Query> = queries.iter().collect();
+        match self.link(server) {
+            Ok(link) => link.ask_all(&queries, Span::History { from, to }).await,
+            Err(error) => all_failed(&queries, &Unmeasurable::Unavailable { message: error.to_string() }),
+        }
+    }
+
+    /// Forgets servers that no rollout uses any more, with their connections and credentials.
+    pub fn retain(&self, used: &BTreeSet<Server>) {
+        lock(&self.links).retain(|server, _| used.contains(server));
+    }
+
+    /// How each server is doing.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        lock(&self.links).values().map(|link| link.snapshot()).collect()
+    }
+
+    fn link(&self, server: &Server) -> Result<Arc<Link>, ServerError> {
+        let mut links = lock(&self.links);
+        if let Some(link) = links.get(server) {
+            return Ok(Arc::clone(link));
+        }
+        let link = Arc::new(Link {
+            client: Client::new(server.clone(), self.body_limit)?,
+            permits: Semaphore::new(self.concurrency),
+            rest: self.rest,
+            health: Mutex::default(),
+        });
+        links.insert(server.clone(), Arc::clone(&link));
+        Ok(link)
+    }
+}
+
+impl Gathered {
+    /// The readings that `namespace` asked for, with the series that may be its own.
+    ///
+    /// Series that plainly belong to other namespaces are left out, so that hundreds of rollouts do not each look at all
+    /// series. Whether a series belongs to an arm is still for the reader to decide. Made once per namespace, then shared.
+    pub fn for_namespace(&self, namespace: &str) -> Arc<Readings> {
+        if let Some(view) = lock(&self.views).get(namespace) {
+            return Arc::clone(view);
+        }
+        let shelves = self.shelves.get_or_init(|| self.sort());
+        let wanted = self.asked.get(namespace).into_iter().flatten();
+        let view: Readings = wanted
+            .filter_map(|query| {
+                let reading = match (self.readings.get(query)?, shelves.get(query)) {
+                    (Reading::Series(series), Some(shelf)) => Reading::Series(shelf.pick(namespace, series)),
+                    (reading, _) => reading.clone(),
+                };
+                Some((query.clone(), reading))
+            })
+            .collect();
+        let view = Arc::new(view);
+        lock(&self.views).insert(namespace.to_owned(), Arc::clone(&view));
+        view
+    }
+
+    /// Every reading, unfiltered.
+    pub const fn readings(&self) -> &Readings {
+        &self.readings
+    }
+
+    fn sort(&self) -> BTreeMap<Query, Shelf> {
+        self.readings
+            .iter()
+            .filter_map(|(query, reading)| match reading {
+                // Only default arms end in "any workload with this label"; arms with matchers of their own may be anywhere.
+                Reading::Series(series) if query.as_str().ends_with("!=\"\"}") => Some((query.clone(), self.shelve(series))),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn shelve(&self, series: &[Arc<Series>]) -> Shelf {
+        let mut shelf = Shelf::default();
+        for (position, one) in series.iter().enumerate() {
+            let Some(claimants) = self.claimants(one) else {
+                shelf.for_all.push(position);
+                continue;
+            };
+            for namespace in claimants {
+                shelf.by_namespace.entry(namespace.clone()).or_default().push(position);
+            }
+        }
+        shelf
+    }
+
+    /// The asking namespaces that `series` may belong to; `None` when it does not say.
+    ///
+    /// It says so by `namespace`, by `exported_namespace`, or by the head of a gateway's `namespace_service_port`; an exporter's series that
+    /// names a pod but not that pod's namespace says nothing.
+    fn claimants(&self, series: &Series) -> Option<BTreeSet<&String>> {
+        let label = |name: &str| series.labels.get(name).map(String::as_str);
+        let (scraped, exported) = (label("namespace"), label("exported_namespace"));
+        let unsaid = exported.is_none() && series.labels.keys().any(|name| name.starts_with("exported_"));
+        if unsaid || (scraped.is_none() && exported.is_none()) {
+            return None;
+        }
+        let heads = series.labels.values().filter_map(|value| value.split_once('_').map(|(head, _)| head));
+        let named = scraped.into_iter().chain(exported).chain(heads);
+        Some(named.filter_map(|name| self.asked.get_key_value(name).map(|(namespace, _)| namespace)).collect())
+    }
+}
+
+impl Shelf {
+    fn pick(&self, namespace: &str, series: &[Arc<Series>]) -> Vec<Arc<Series>> {
+        let own = self.by_namespace.get(namespace).into_iter().flatten();
+        own.chain(&self.for_all).filter_map(|&position| series.get(position).map(Arc::clone)).collect()
+    }
+}
+
+impl Link {
+    /// Asks each query once; while the server is down only one of them, as a probe.
+    async fn ask_all(&self, queries: &BTreeSet<&Query>, span: Span) -> Readings {
+        let tally = Tally::default();
+        let mut readings = Readings::new();
+        let mut rest = queries.clone();
+        match self.probe(queries) {
+            Probe::NotNeeded => {}
+            Probe::Resting(reason) => {
+                lock(&self.health).failed += queries.len() as u64;
+                return all_failed(queries, &reason);
+            }
+            Probe::With(query) => {
+                rest.remove(query);
+                readings.insert(query.clone(), self.ask(query, &tally, span).await);
+                if let Some(reason) = tally.in_vain() {
+                    tally.failed.fetch_add(rest.len(), Ordering::Relaxed);
+                    readings.extend(all_failed(&rest, &reason));
+                    rest.clear();
+                }
+            }
+        }
+        let answers = join_all(rest.iter().map(|query| self.ask(query, &tally, span))).await;
+        readings.extend(rest.into_iter().cloned().zip(answers));
+        self.note(&tally);
+        readings
+    }
+
+    async fn ask(&self, query: &Query, tally: &Tally, span: Span) -> Reading {
+        // The semaphore is never closed, so an error here cannot happen; going on without a permit is the harmless reading of it.
+        let _permit = self.permits.acquire().await.ok();
+        if let Some(reason) = tally.hopeless() {
+            tally.failed.fetch_add(1, Ordering::Relaxed);
+            return Reading::Failed(reason);
+        }
+        let outcome = match span {
+            Span::Instant { at, lookback } => self.client.fetch(query, at, lookback).await,
+            Span::History { from, to } => pieces(&self.client, query, from, to).await,
+        };
+        match outcome {
+            Ok(series) => {
+                tally.answered();
+                Reading::Series(series.into_iter().map(Arc::new).collect())
+            }
+            Err(Failure::Server(reason)) => {
+                tally.failed(&reason);
+                Reading::Failed(reason)
+            }
+            Err(failure) => {
+                tally.answered();
+                Reading::Failed(failure.into_reason())
+            }
+        }
+    }
+
+    fn probe<'a>(&self, queries: &BTreeSet<&'a Query>) -> Probe<'a> {
+        let mut health = lock(&self.health);
+        let Some(down) = health.down.clone() else { return Probe::NotNeeded };
+        if down.tried.elapsed() < self.rest {
+            return Probe::Resting(down.reason);
+        }
+        let turn = health.probes;
+        health.probes = turn.wrapping_add(1);
+        match queries.iter().nth(turn.checked_rem(queries.len()).unwrap_or_default()) {
+            Some(query) => Probe::With(query),
+            None => Probe::NotNeeded,
+        }
+    }
+
+    /// Takes over what a gathering found out; says so in the log when the server went away or came back.
+    fn note(&self, tally: &Tally) {
+        let answered = tally.answered.load(Ordering::Relaxed);
+        let failed = tally.failed.load(Ordering::Relaxed);
+        let address = &self.client.server().address;
+        let mut health = lock(&self.health);
+        health.answered += answered as u64;
+        health.failed += failed as u64;
+        let Some(reason) = tally.in_vain() else {
+            // With no query at all nothing was learnt.
+            if answered > 0 && health.down.take().is_some() {
+                info!(server = %address, "Prometheus answers again");
+            }
+            return;
+        };
+        let tried = Instant::now();
+        if health.down.replace(Down { reason: reason.clone(), tried }).is_none() {
+            warn!(server = %address, category = reason.category(), %reason, "Prometheus cannot be asked");
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let health = lock(&self.health);
+        Snapshot {
+            address: self.client.server().address.clone(),
+            up: health.down.is_none(),
+            answered: health.answered,
+            failed: health.failed,
+            problem: health.down.as_ref().map(|down| down.reason.to_string()),
+        }
+    }
+}
+
+/// Which samples are asked for.
+#[derive(Clone, Copy, Debug)]
+enum Span {
+    /// Those of the time just before an instant.
+    Instant { at: DateTime<Utc>, lookback: TimeDelta },
+    /// Those of a long range, in pieces.
+    History { from: DateTime<Utc>, to: DateTime<Utc> },
+}
+
+/// How a gathering begins.
+enum Probe<'a> {
+    /// The server is up.
+    NotNeeded,
+    /// It is down, and was tried a moment ago.
+    Resting(Unmeasurable),
+    /// It is down; this query finds out.
+    With(&'a Query),
+}
+
+impl Tally {
+    fn answered(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        self.streak.store(0, Ordering::Relaxed);
+    }
+
+    fn failed(&self, reason: &Unmeasurable) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.streak.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.reason) = Some(reason.clone());
+    }
+
+    /// The reason not to send more: too many failures in a row.
+    fn hopeless(&self) -> Option<Unmeasurable> {
+        if self.streak.load(Ordering::Relaxed) >= GIVE_UP { lock(&self.reason).clone() } else { None }
+    }
+
+    /// The reason why nothing was answered, when nothing was.
+    fn in_vain(&self) -> Option<Unmeasurable> {
+        if self.answered.load(Ordering::Relaxed) == 0 { lock(&self.reason).clone() } else { None }
+    }
+}
+
+fn all_failed(queries: &BTreeSet<&Query>, reason: &Unmeasurable) -> Readings {
+    queries.iter().map(|&query| (query.clone(), Reading::Failed(reason.clone()))).collect()
+}
+
+/// A range in pieces, joined per set of labels.
+async fn pieces(client: &Client, query: &Query, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<Series>, Failure> {
+    let mut joined: BTreeMap<BTreeMap<String, String>, Vec<Sample>> = BTreeMap::new();
+    let (mut start, mut chunk) = (from, HISTORY_CHUNK);
+    while start < to {
+        let end = to.min(start + chunk);
+        match client.fetch(query, end, end - start).await {
+            Ok(series) => series.into_iter().for_each(|one| append(joined.entry(one.labels).or_default(), one.samples)),
+            Err(Failure::TooLarge(_)) if chunk > HISTORY_LEAST => {
+                chunk = HISTORY_LEAST.max(chunk / 2);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        }
+        start = end;
+    }
+    Ok(joined.into_iter().map(|(labels, samples)| Series { labels, samples }).collect())
+}
+
+/// Appends what is newer: servers before 3.0 include the left edge of a range, so that a sample can come twice.
+fn append(samples: &mut Vec<Sample>, more: Vec<Sample>) {
+    let newest = samples.last().map_or(i64::MIN, |sample| sample.at);
+    samples.extend(more.into_iter().filter(|sample| sample.at > newest));
+}
+
+/// A value behind a mutex that nobody holds over an await; a panic elsewhere leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,341 @@
+//! The evidence of every watched rollout, in memory: what the sampler folds samples into and what the reconciler reads.
+//! Holds no clock and does no IO; everything in it can be rebuilt from status and Prometheus.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rollout_core::evidence::{Arms, Checkpoint, Evidence, Query, Readings};
+use rollout_core::judge::{Moment, judge};
+use rollout_core::plan::Plan;
+use rollout_core::revision::RevisionId;
+use rollout_core::spec::StageKind;
+use rollout_core::status::{CheckpointStatus, Serving};
+use rollout_core::verdict::{Failure, Judgement, Overall, Verdict};
+use rollout_core::weights::{Exposure, Position};
+use tracing::warn;
+
+use crate::prometheus::Server;
+
+/// Names a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What makes evidence belong to one attempt: anything else starts anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Uid of the rollout.
+    pub uid: String,
+    /// The revision on trial.
+    pub revision: RevisionId,
+    /// When the attempt, or the probation, started.
+    pub started: DateTime<Utc>,
+    /// Hash of the plan.
+    pub plan_hash: String,
+}
+
+/// What the reconciler knows of a rollout whose candidate is to be judged.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Whose evidence it is.
+    pub identity: Identity,
+    /// Which try of the revision it is, from 0.
+    pub attempt: u32,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// How each arm's series are recognised.
+    pub arms: Arms,
+    /// Where samples come from.
+    pub server: Server,
+    /// Stage and step.
+    pub position: Position,
+    /// Kind of the stage.
+    pub kind: StageKind,
+    /// Share of users on the candidate.
+    pub exposure: Exposure,
+    /// When the stage started.
+    pub stage_started: DateTime<Utc>,
+    /// When the step started.
+    pub step_started: DateTime<Utc>,
+    /// Whether it is the last step of its stage.
+    pub last_step: bool,
+    /// The revision on trial, as it is served.
+    pub candidate: Serving,
+    /// What users go back to.
+    pub stable: Serving,
+    /// Number of the next decision, for the note on the route.
+    pub sequence: String,
+    /// The evidence in status, to go on from after a restart.
+    pub checkpoint: Option<CheckpointStatus>,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    watched: Watched,
+    evidence: Evidence,
+    /// A weight change that the evidence has not been told of, since it lies after the instants folded so far.
+    pending_move: Option<DateTime<Utc>>,
+    judgement: Option<Judgement>,
+    catching_up: bool,
+    /// Set while a rollback is on its way, so that it is not sent twice.
+    escaping: bool,
+}
+
+/// What one instant changed for a rollout.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The rollout.
+    pub key: Key,
+    /// What it was watched as.
+    pub watched: Watched,
+    /// The failure, when it must go and no rollback is on its way yet.
+    pub failure: Option<Failure>,
+    /// Whether the reconciler should look.
+    pub wake: bool,
+}
+
+/// Evidence of every watched rollout.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    rollouts: Mutex<BTreeMap<Key, Tracked>>,
+}
+
+/// A rollout that has history to fold in before it can be judged.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// The rollout.
+    pub key: Key,
+    /// Where its history is.
+    pub server: Server,
+    /// What to ask for.
+    pub queries: BTreeSet<Query>,
+    /// The last instant that was folded in.
+    pub last: DateTime<Utc>,
+    /// Distance of the instants.
+    pub interval: TimeDelta,
+    /// Range that an instant may look back.
+    pub lookback: TimeDelta,
+}
+
+impl Tracker {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Tracked>> {
+        self.rollouts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops watching a rollout.
+    pub fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    /// Watches a rollout as the reconciler sees it now; evidence of the same attempt goes on.
+    pub fn watch(&self, key: &Key, watched: Watched) {
+        let mut rollouts = self.lock();
+        match rollouts.get_mut(key) {
+            Some(tracked) if tracked.watched.identity == watched.identity => {
+                let moved = (tracked.watched.position, tracked.watched.exposure, tracked.watched.step_started)
+                    != (watched.position, watched.exposure, watched.step_started);
+                if moved {
+                    tracked.pending_move = Some(watched.step_started);
+                    tracked.judgement = None;
+                }
+                tracked.escaping = false;
+                tracked.watched = Watched { checkpoint: None, ..watched };
+            }
+            _ => {
+                let tracked = Tracked::begin(watched);
+                rollouts.insert(key.clone(), tracked);
+            }
+        }
+    }
+
+    /// The judgement of this attempt and the checkpoint that goes with it.
+    pub fn judgement(&self, key: &Key, identity: &Identity) -> Option<(Judgement, CheckpointStatus)> {
+        let rollouts = self.lock();
+        let tracked = rollouts.get(key).filter(|t| t.watched.identity == *identity)?;
+        let judgement = tracked.judgement.clone()?;
+        let state = serde_json::to_string(&tracked.evidence.checkpoint()).ok()?;
+        Some((judgement, CheckpointStatus { at: tracked.evidence.last_instant(), state }))
+    }
+
+    /// How many rollouts are watched.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether none is watched.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// The shortest distance of instants over all watched rollouts.
+    pub fn shortest_interval(&self) -> Option<TimeDelta> {
+        self.lock().values().map(|t| t.watched.plan.interval).min()
+    }
+
+    /// What to ask each server at `at`: queries by namespace, and how far to look back.
+    pub fn questions(&self, at: DateTime<Utc>) -> BTreeMap<Server, (BTreeMap<String, BTreeSet<Query>>, TimeDelta)> {
+        let mut asked: BTreeMap<Server, (BTreeMap<String, BTreeSet<Query>>, TimeDelta)> = BTreeMap::new();
+        for (key, tracked) in self.lock().iter().filter(|(_, t)| !t.catching_up && is_due(&t.watched.plan, at)) {
+            let watched = &tracked.watched;
+            let entry = asked.entry(watched.server.clone()).or_insert_with(|| (BTreeMap::new(), TimeDelta::zero()));
+            entry.0.entry(key.namespace.clone()).or_default().extend(Evidence::queries(&watched.plan, &watched.arms));
+            entry.1 = entry.1.max(Evidence::lookback(&watched.plan));
+        }
+        asked
+    }
+
+    /// Folds the answers of one instant into every rollout of this server, and judges.
+    pub fn absorb(&self, server: &Server, at: DateTime<Utc>, now: DateTime<Utc>, readings: impl Fn(&str) -> Arc<Readings>) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for (key, tracked) in self.lock().iter_mut() {
+            if tracked.watched.server != *server || tracked.catching_up || !is_due(&tracked.watched.plan, at) {
+                continue;
+            }
+            let readings = readings(&key.namespace);
+            // A rollout that came in while the server was asked has no answers yet, which is not the same as silence.
+            if !Evidence::queries(&tracked.watched.plan, &tracked.watched.arms).iter().all(|q| readings.contains_key(q)) {
+                continue;
+            }
+            outcomes.extend(tracked.fold(at, now, &readings).map(|(failure, wake)| Outcome {
+                key: key.clone(),
+                watched: tracked.watched.clone(),
+                failure,
+                wake,
+            }));
+        }
+        outcomes
+    }
+
+    /// Rollouts with history to fold in; each is returned once, until [`Self::caught_up`] says it is done.
+    pub fn behind(&self, now: DateTime<Utc>) -> Vec<Behind> {
+        let mut found = Vec::new();
+        for (key, tracked) in self.lock().iter_mut() {
+            let watched = &tracked.watched;
+            let last = tracked.evidence.last_instant();
+            if tracked.catching_up || now - last <= watched.plan.interval * 3 {
+                continue;
+            }
+            tracked.catching_up = true;
+            found.push(Behind {
+                key: key.clone(),
+                server: watched.server.clone(),
+                queries: Evidence::queries(&watched.plan, &watched.arms),
+                last,
+                interval: watched.plan.interval,
+                lookback: Evidence::lookback(&watched.plan),
+            });
+        }
+        found
+    }
+
+    /// Folds recorded samples in, instant by instant, exactly as they would have been live.
+    pub fn caught_up(&self, behind: &Behind, to: DateTime<Utc>, readings: &Readings) {
+        let mut rollouts = self.lock();
+        let Some(tracked) = rollouts.get_mut(&behind.key) else { return };
+        let mut at = aligned_after(behind.last, behind.interval);
+        while at <= to {
+            tracked.advance(at, readings);
+            at += behind.interval;
+        }
+        tracked.catching_up = false;
+    }
+}
+
+impl Tracked {
+    fn begin(watched: Watched) -> Self {
+        let restored = watched.checkpoint.as_ref().and_then(|stored| {
+            let parsed = serde_json::from_str::<Checkpoint>(&stored.state).map_err(|e| e.to_string());
+            match parsed.and_then(|checkpoint| Evidence::restore(&watched.plan, &checkpoint).map_err(|e| e.to_string())) {
+                Ok(evidence) => Some((evidence, stored.at)),
+                Err(error) => {
+                    warn!(error, revision = %watched.identity.revision, "the checkpoint cannot be read; the evidence is rebuilt from the start of the attempt");
+                    None
+                }
+            }
+        });
+        let (evidence, from) = restored.unwrap_or_else(|| {
+            let start = watched.identity.started;
+            (Evidence::start(&watched.plan, watched.identity.revision.clone(), start, watched.attempt), start)
+        });
+        let pending_move = (watched.step_started >= from).then_some(watched.step_started);
+        Self {
+            watched: Watched { checkpoint: None, ..watched },
+            evidence,
+            pending_move,
+            judgement: None,
+            catching_up: false,
+            escaping: false,
+        }
+    }
+
+    /// One instant: a weight change that lies before it first, then the samples.
+    fn advance(&mut self, at: DateTime<Utc>, readings: &Readings) {
+        if let Some(moved) = self.pending_move.filter(|moved| *moved <= at) {
+            self.evidence.moved(self.watched.position, self.watched.exposure, self.watched.kind, moved);
+            self.pending_move = None;
+        }
+        self.evidence.absorb(&self.watched.plan, &self.watched.arms, at, readings);
+    }
+
+    fn fold(&mut self, at: DateTime<Utc>, now: DateTime<Utc>, readings: &Readings) -> Option<(Option<Failure>, bool)> {
+        if at <= self.evidence.last_instant() {
+            return None;
+        }
+        self.advance(at, readings);
+        let watched = &self.watched;
+        let moment = Moment {
+            now,
+            position: watched.position,
+            exposure: watched.exposure,
+            attempt_started: watched.identity.started,
+            stage_started: watched.stage_started,
+            step_started: watched.step_started,
+            last_step: watched.last_step,
+        };
+        let judgement = judge(&watched.plan, &self.evidence, &moment);
+        let failure = match &judgement.overall {
+            Overall::Fail(failure) if !self.escaping => Some(failure.clone()),
+            _ => None,
+        };
+        self.escaping |= failure.is_some();
+        let wake = failure.is_some()
+            || !matches!(judgement.overall, Overall::Hold(_))
+            || self.judgement.as_ref().is_none_or(|old| verdicts(old) != verdicts(&judgement));
+        self.judgement = Some(judgement);
+        Some((failure, wake))
+    }
+}
+
+fn verdicts(judgement: &Judgement) -> Vec<Verdict> {
+    judgement.findings.iter().map(|f| f.verdict).collect()
+}
+
+fn is_due(plan: &Plan, at: DateTime<Utc>) -> bool {
+    let interval = plan.interval.num_milliseconds().max(1);
+    at.timestamp_millis().rem_euclid(interval) == 0
+}
+
+/// The first multiple of `interval` since the epoch after `at`.
+pub fn aligned_after(at: DateTime<Utc>, interval: TimeDelta) -> DateTime<Utc> {
+    let step = interval.num_milliseconds().max(1);
+    let next = at.timestamp_millis().div_euclid(step).saturating_add(1).saturating_mul(step);
+    DateTime::from_timestamp_millis(next).unwrap_or(at + interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_multiples_of_the_interval_since_the_epoch() {
+        let at = DateTime::from_timestamp_millis(15_000).unwrap();
+        assert_eq!(aligned_after(at, TimeDelta::seconds(15)).timestamp_millis(), 30_000);
+        assert_eq!(aligned_after(at + TimeDelta::milliseconds(1), TimeDelta::seconds(15)).timestamp_millis(), 30_000);
+        assert_eq!(aligned_after(at - TimeDelta::milliseconds(1), TimeDelta::seconds(15)).timestamp_millis(), 15_000);
+    }
+}
