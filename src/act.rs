@@ -20,6 +20,7 @@ use crate::client::{CALL_TIMEOUT, CallError, FIELD_MANAGER, timed};
 use crate::context::{Context, owner};
 use crate::gateway::{self, GatewayError};
 use crate::observe::{FINALIZER, Seen};
+use crate::tracker::Key;
 use crate::workload::{self, Kind, Records, WorkloadError, Workloads};
 
 /// Why a decision was not carried out to its end.
@@ -31,6 +32,9 @@ pub enum ActError {
     /// A ticket ran out before its write went out.
     #[error("the pass for this raise is older than its lifetime; a fresh one is needed")]
     StaleTicket,
+    /// The candidate was found harmful after the raise was decided.
+    #[error("the candidate failed while its raise was on the way; it is not raised")]
+    Overtaken,
     /// Writing the object failed.
     #[error("writing {object}: {source}")]
     Call {
@@ -59,6 +63,7 @@ impl ActError {
         match self {
             Self::NotLeader => "NotLeader",
             Self::StaleTicket => "StaleTicket",
+            Self::Overtaken => "Overtaken",
             Self::Call { source, .. } => source.category(),
             Self::Route(source) => source.category(),
             Self::Workload(source) => source.category(),
@@ -70,8 +75,8 @@ impl ActError {
     /// Whether somebody else wrote in between, so that reading again is all it takes.
     pub fn is_conflict(&self) -> bool {
         match self {
+            Self::Overtaken | Self::Route(GatewayError::Conflict { .. }) => true,
             Self::Call { source, .. } => source.is_conflict(),
-            Self::Route(GatewayError::Conflict { .. }) => true,
             _ => false,
         }
     }
@@ -109,14 +114,19 @@ async fn perform(ctx: &Context, seen: &Seen, write: &Write, version: &mut String
         Write::Park(revision) => _ = workloads.scale(&owner, Kind::Deployment, revision, 0).await?,
         Write::Reduce(revision) => _ = workloads.scale(&owner, Kind::Deployment, revision, 1).await?,
         Write::Delete(revision) => workloads.delete(&owner, Kind::Deployment, revision).await?,
-        Write::Route(write) => route(ctx, write).await?,
+        Write::Route(write) => route(ctx, seen, write).await?,
     }
     Ok(())
 }
 
-async fn route(ctx: &Context, write: &RouteWrite) -> Result<(), ActError> {
-    if write.ticket().is_some_and(|ticket| !ticket.is_fresh(Utc::now())) {
-        return Err(ActError::StaleTicket);
+async fn route(ctx: &Context, seen: &Seen, write: &RouteWrite) -> Result<(), ActError> {
+    if let Some(ticket) = write.ticket() {
+        if !ticket.is_fresh(Utc::now()) {
+            return Err(ActError::StaleTicket);
+        }
+        if ctx.tracker.is_escaping(&Key { namespace: seen.observed.namespace.clone(), name: seen.observed.name.clone() }) {
+            return Err(ActError::Overtaken);
+        }
     }
     let exists = write.object().pointer("/metadata/resourceVersion").is_some();
     let written =
@@ -211,4 +221,4 @@ async fn ensure_control(ctx: &Context, seen: &Seen, serving: &Serving) -> Result
 }
 
 /// Longest a decision may take to carry out; each call in it has its own limit.
-pub const ACT_TIMEOUT: Duration = Duration::from_secs(60);
+pub const ACT_TIMEOUT: Duration = Duration::from_mins(1);

@@ -30,9 +30,9 @@ use crate::tracker::{Key, Tracker};
 use crate::{client, sampler};
 
 /// How long the sampler may be silent before /livez fails.
-const SAMPLER_SILENCE: Duration = Duration::from_secs(60);
+const SAMPLER_SILENCE: Duration = Duration::from_mins(1);
 /// First and longest wait after an error of one object.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_mins(1));
 /// Wait after a conflict: somebody else was faster, so read again.
 const CONFLICT: Duration = Duration::from_millis(50);
 
@@ -144,7 +144,7 @@ async fn control(ctx: Arc<Context>, wakes: Wakes, readiness: Readiness) {
                 let reset = reset.clone();
                 async move {
                     let key = ObjectRef::from_obj(object.as_ref());
-                    let result = reconcile(object, ctx).await;
+                    let result = Box::pin(reconcile(object, ctx)).await;
                     if result.is_ok() {
                         reset.forget(&key);
                     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt};
-use rollout_core::observed::{Observed, PolicyView, RequestText, WorkloadView};
+use rollout_core::observed::{Observed, PolicyView, RequestText};
 use rollout_core::plan::Plan;
 use rollout_core::revision::{self, RevisionId};
 use rollout_core::route::{self, Target};
@@ -80,7 +80,7 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
         workloads.insert(revision.clone(), workload::foreign_view(found));
     }
     let (policy, found) = policy(ctx, key, &object.spec, &status);
-    let plan = plan(&object.spec, &policy, found.as_ref());
+    let plan = plan(&object.spec, found.as_ref());
     let preflight = preflight(ctx, key, &owner, &object, &status, &plan, route.as_ref()).await?;
     let observed = Observed {
         namespace: key.namespace.clone(),
@@ -126,27 +126,18 @@ async fn foreign(ctx: &Context, owner: &Owner, spec: &RolloutSpec, status: &Stat
 
 /// The policy as the decision sees it, and the spec in force: the pinned one when the object is gone mid-attempt.
 fn policy(ctx: &Context, key: &Key, spec: &RolloutSpec, status: &Status) -> (PolicyView, Option<PolicySpec>) {
-    match ctx.stores.policy(&key.namespace, &spec.policy_ref.name) {
-        Some(Ok((generation, found))) => (PolicyView::Found { generation, spec: Box::new(found.clone()) }, Some(found)),
-        _ => {
-            let pinned = status.attempt.as_ref().and_then(|a| serde_json::from_str::<Value>(&a.pinned).ok());
-            (PolicyView::Missing, pinned.and_then(|p| serde_json::from_value(p.get("policy")?.clone()).ok()))
-        }
+    if let Some(Ok((generation, found))) = ctx.stores.policy(&key.namespace, &spec.policy_ref.name) {
+        return (PolicyView::Found { generation, spec: Box::new(found.clone()) }, Some(found));
     }
+    let pinned = status.attempt.as_ref().and_then(|a| serde_json::from_str::<Value>(&a.pinned).ok());
+    (PolicyView::Missing, pinned.and_then(|p| serde_json::from_value(p.get("policy")?.clone()).ok()))
 }
 
-fn plan(spec: &RolloutSpec, view: &PolicyView, policy: Option<&PolicySpec>) -> Result<Plan, Vec<Problem>> {
-    match policy {
-        Some(policy) => validate::validate(spec, policy),
-        None => {
-            let _ = view;
-            Err(vec![Problem::new(
-                "spec.policyRef.name",
-                spec.policy_ref.name.clone(),
-                "the name of an EvaluationPolicy in this namespace",
-            )])
-        }
-    }
+fn plan(spec: &RolloutSpec, policy: Option<&PolicySpec>) -> Result<Plan, Vec<Problem>> {
+    policy.map_or_else(
+        || Err(vec![Problem::new("spec.policyRef.name", spec.policy_ref.name.clone(), "the name of an EvaluationPolicy in this namespace")]),
+        |policy| validate::validate(spec, policy),
+    )
 }
 
 /// What forbids traffic to the candidate, looked for while the route is being prepared.
@@ -193,11 +184,6 @@ async fn preflight(
 pub fn children(owner: &Owner, spec: &RolloutSpec, revision: &RevisionId) -> Result<workload::Children, String> {
     let template = validate::template(&spec.workload, &spec.model, revision).map_err(|p| p.to_string())?;
     workload::build(owner, revision, &template, spec.workload.port.unwrap_or(80), None).map_err(|e| e.to_string())
-}
-
-/// A workload that exists, has pods and is ready; for tests of callers.
-pub fn is_ready(view: &WorkloadView) -> bool {
-    view.exists && view.service_exists && view.ready_endpoints >= view.desired.max(1)
 }
 
 /// How long a read may take in all.

@@ -71,7 +71,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ModelRollout>>, ctx: Arc<Con
         return Ok(Action::await_change());
     }
     let started = Instant::now();
-    let result = look(&ctx, &key).await;
+    let result = Box::pin(look(&ctx, &key)).await;
     ctx.metrics.reconciled(result.as_ref().err().map_or("ok", ReconcileError::category), started.elapsed());
     result
 }

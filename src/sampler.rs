@@ -1,5 +1,5 @@
 //! One clock for all rollouts: at every aligned instant each server is asked once, the answers are folded and judged, and what must go
-//! goes at once by the rollback lane. Decides nothing; the judge and `decide::escape` do.
+//! goes at once by the rollback lane. Between instants a glance at tripwires and limits. Decides nothing; the judge and `decide::escape` do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,37 +10,52 @@ use tracing::{debug, info};
 
 use crate::context::Context;
 use crate::lane;
-use crate::tracker::{Behind, aligned_after};
+use crate::prometheus::{Gathered, Server};
+use crate::tracker::{Behind, Outcome, Questions, Tracker, aligned_after};
 
 /// How long after an instant its samples are read: a scrape that ended just before it has been stored by then.
 const INGESTION: TimeDelta = TimeDelta::milliseconds(30);
-/// The distance of ticks while nothing is watched.
+/// The longest distance of ticks: a rollout that comes in meanwhile may have shorter ones.
 const IDLE: TimeDelta = TimeDelta::seconds(1);
 
-/// Samples until the process ends.
+/// Samples until the process ends. Instants and glances do not wait for each other: a slow glance must not cost an instant.
 pub async fn run(ctx: Arc<Context>) {
+    tokio::join!(at_instants(&ctx), between_instants(&ctx));
+}
+
+async fn at_instants(ctx: &Arc<Context>) {
     loop {
-        let interval = ctx.tracker.shortest_interval().unwrap_or(IDLE).min(IDLE);
-        let now = Utc::now();
-        let at = aligned_after(now - INGESTION, interval);
-        let wait = (at + INGESTION - now).to_std().unwrap_or(Duration::from_millis(1));
-        tokio::time::sleep(wait).await;
+        let at = wait_for(ctx, Tracker::next_instant).await;
         ctx.beats.beat("sampler");
         if ctx.leadership.may_write() {
-            tick(&ctx, at).await;
-            catch_up(&ctx);
+            tick(ctx, at).await;
+            catch_up(ctx);
         }
     }
 }
 
+async fn between_instants(ctx: &Arc<Context>) {
+    loop {
+        let at = wait_for(ctx, Tracker::next_glance).await;
+        if ctx.leadership.may_write() {
+            glance(ctx, at).await;
+        }
+    }
+}
+
+/// Sleeps until the samples of the next moment of this kind can be read, and returns that moment.
+async fn wait_for(ctx: &Context, next: fn(&Tracker, DateTime<Utc>) -> Option<DateTime<Utc>>) -> DateTime<Utc> {
+    let now = Utc::now();
+    let readable = now - INGESTION;
+    let idle = aligned_after(readable, IDLE);
+    let at = next(&ctx.tracker, readable).map_or(idle, |at| at.min(idle));
+    tokio::time::sleep((at + INGESTION - now).to_std().unwrap_or(Duration::from_millis(1))).await;
+    at
+}
+
 /// One instant for every rollout that is due.
 pub async fn tick(ctx: &Arc<Context>, at: DateTime<Utc>) {
-    let questions = ctx.tracker.questions(at);
-    let gathered = join_all(questions.iter().map(|(server, (asked, lookback))| async move {
-        let answers = ctx.servers.gather(server, asked, at, *lookback).await;
-        (server, answers)
-    }))
-    .await;
+    let gathered = gather(ctx, ctx.tracker.questions(at), at).await;
     let now = Utc::now();
     let mut failed = Vec::new();
     for (server, answers) in &gathered {
@@ -52,6 +67,26 @@ pub async fn tick(ctx: &Arc<Context>, at: DateTime<Utc>) {
             }
         }
     }
+    escape(ctx, failed, now);
+}
+
+/// One look between instants at every exposed rollout whose turn it is.
+pub async fn glance(ctx: &Arc<Context>, at: DateTime<Utc>) {
+    let gathered = gather(ctx, ctx.tracker.glances(at), at).await;
+    let now = Utc::now();
+    let seen = gathered.iter().flat_map(|(server, answers)| ctx.tracker.glance(server, at, |namespace| answers.for_namespace(namespace)));
+    escape(ctx, seen.collect(), now);
+}
+
+async fn gather(ctx: &Context, questions: Questions, at: DateTime<Utc>) -> Vec<(Server, Gathered)> {
+    join_all(questions.into_iter().map(|(server, (asked, lookback))| async move {
+        let answers = ctx.servers.gather(&server, &asked, at, lookback).await;
+        (server, answers)
+    }))
+    .await
+}
+
+fn escape(ctx: &Arc<Context>, mut failed: Vec<Outcome>, now: DateTime<Utc>) {
     // The most users first: at scale the API server takes a while for all of them.
     failed.sort_by_key(|outcome| std::cmp::Reverse(outcome.watched.exposure));
     for outcome in failed {

@@ -225,4 +225,4 @@ pub fn trim_rollout(rollout: &mut DeserializeGuard<ModelRollout>) {
 }
 
 /// How long a start waits for the stores.
-pub const FILL_TIMEOUT: Duration = Duration::from_secs(60);
+pub const FILL_TIMEOUT: Duration = Duration::from_mins(1);

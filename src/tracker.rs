@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rollout_core::evidence::{Arms, Checkpoint, Evidence, Query, Readings};
-use rollout_core::judge::{Moment, judge};
+use rollout_core::judge::{Moment, glance, judge};
 use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::StageKind;
@@ -16,6 +16,12 @@ use rollout_core::weights::{Exposure, Position};
 use tracing::warn;
 
 use crate::prometheus::Server;
+
+/// The shortest distance of looks between two instants.
+const LEAST_BETWEEN: TimeDelta = TimeDelta::milliseconds(250);
+
+/// By server: queries by namespace, and how far to look back.
+pub type Questions = BTreeMap<Server, (BTreeMap<String, BTreeSet<Query>>, TimeDelta)>;
 
 /// Names a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,21 +178,24 @@ impl Tracker {
         self.lock().is_empty()
     }
 
-    /// The shortest distance of instants over all watched rollouts.
-    pub fn shortest_interval(&self) -> Option<TimeDelta> {
-        self.lock().values().map(|t| t.watched.plan.interval).min()
+    /// The first instant of any watched rollout after `after`.
+    pub fn next_instant(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.lock().values().map(|t| aligned_after(after, t.watched.plan.interval)).min()
     }
 
-    /// What to ask each server at `at`: queries by namespace, and how far to look back.
-    pub fn questions(&self, at: DateTime<Utc>) -> BTreeMap<Server, (BTreeMap<String, BTreeSet<Query>>, TimeDelta)> {
-        let mut asked: BTreeMap<Server, (BTreeMap<String, BTreeSet<Query>>, TimeDelta)> = BTreeMap::new();
-        for (key, tracked) in self.lock().iter().filter(|(_, t)| !t.catching_up && is_due(&t.watched.plan, at)) {
-            let watched = &tracked.watched;
-            let entry = asked.entry(watched.server.clone()).or_insert_with(|| (BTreeMap::new(), TimeDelta::zero()));
-            entry.0.entry(key.namespace.clone()).or_default().extend(Evidence::queries(&watched.plan, &watched.arms));
-            entry.1 = entry.1.max(Evidence::lookback(&watched.plan));
-        }
-        asked
+    /// The first moment after `after` at which any watched rollout is glanced at.
+    pub fn next_glance(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.lock().values().map(|t| aligned_after(after, between(&t.watched.plan))).min()
+    }
+
+    /// What to ask each server at the instant `at`.
+    pub fn questions(&self, at: DateTime<Utc>) -> Questions {
+        ask(&self.lock(), |t| is_due(&t.watched.plan, at), Evidence::queries)
+    }
+
+    /// What to ask each server at `at`, between two instants.
+    pub fn glances(&self, at: DateTime<Utc>) -> Questions {
+        ask(&self.lock(), |t| t.is_glanced_at(at), Evidence::glance_queries)
     }
 
     /// Folds the answers of one instant into every rollout of this server, and judges.
@@ -209,6 +218,27 @@ impl Tracker {
             }));
         }
         outcomes
+    }
+
+    /// Looks between two instants whether a candidate has crossed what one sample can cross, and says which must go. The evidence stays as it is.
+    pub fn glance(&self, server: &Server, at: DateTime<Utc>, readings: impl Fn(&str) -> Arc<Readings>) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for (key, tracked) in self.lock().iter_mut().filter(|(_, t)| t.watched.server == *server && t.is_glanced_at(at)) {
+            let watched = &tracked.watched;
+            let Some(failure) = glance(&watched.plan, &tracked.evidence, &watched.arms, at, &readings(&key.namespace)) else { continue };
+            outcomes.push(Outcome { key: key.clone(), watched: watched.clone(), failure: Some(failure.clone()), wake: true });
+            tracked.escaping = true;
+            // Who decides before the next instant decides on this.
+            if let Some(judgement) = &mut tracked.judgement {
+                judgement.overall = Overall::Fail(failure);
+            }
+        }
+        outcomes
+    }
+
+    /// Whether a rollback of this rollout is on its way to the route.
+    pub fn is_escaping(&self, key: &Key) -> bool {
+        self.lock().get(key).is_some_and(|tracked| tracked.escaping)
     }
 
     /// Rollouts with history to fold in; each is returned once, until [`Self::caught_up`] says it is done.
@@ -247,6 +277,13 @@ impl Tracker {
 }
 
 impl Tracked {
+    /// Instants are not glanced at: everything is read there anyway.
+    fn is_glanced_at(&self, at: DateTime<Utc>) -> bool {
+        let plan = &self.watched.plan;
+        let exposed = self.watched.exposure > Exposure::ZERO;
+        exposed && !self.catching_up && !self.escaping && is_multiple(at, between(plan)) && !is_due(plan, at)
+    }
+
     fn begin(watched: Watched) -> Self {
         let restored = watched.checkpoint.as_ref().and_then(|stored| {
             let parsed = serde_json::from_str::<Checkpoint>(&stored.state).map_err(|e| e.to_string());
@@ -315,9 +352,36 @@ fn verdicts(judgement: &Judgement) -> Vec<Verdict> {
     judgement.findings.iter().map(|f| f.verdict).collect()
 }
 
+fn ask(
+    rollouts: &BTreeMap<Key, Tracked>,
+    concerns: impl Fn(&Tracked) -> bool,
+    queries: impl Fn(&Plan, &Arms) -> BTreeSet<Query>,
+) -> Questions {
+    let mut asked = Questions::new();
+    for (key, tracked) in rollouts.iter().filter(|(_, t)| !t.catching_up && concerns(t)) {
+        let watched = &tracked.watched;
+        let wanted = queries(&watched.plan, &watched.arms);
+        if wanted.is_empty() {
+            continue;
+        }
+        let entry = asked.entry(watched.server.clone()).or_insert_with(|| (BTreeMap::new(), TimeDelta::zero()));
+        entry.0.entry(key.namespace.clone()).or_default().extend(wanted);
+        entry.1 = entry.1.max(Evidence::lookback(&watched.plan));
+    }
+    asked
+}
+
 fn is_due(plan: &Plan, at: DateTime<Utc>) -> bool {
-    let interval = plan.interval.num_milliseconds().max(1);
-    at.timestamp_millis().rem_euclid(interval) == 0
+    is_multiple(at, plan.interval)
+}
+
+/// The distance of glances: a sample waits a quarter of an interval at most, and no server is asked more than four times a second for them.
+fn between(plan: &Plan) -> TimeDelta {
+    (plan.interval / 4).max(LEAST_BETWEEN)
+}
+
+fn is_multiple(at: DateTime<Utc>, of: TimeDelta) -> bool {
+    at.timestamp_millis().rem_euclid(of.num_milliseconds().max(1)) == 0
 }
 
 /// The first multiple of `interval` since the epoch after `at`.
@@ -328,14 +392,5 @@ pub fn aligned_after(at: DateTime<Utc>, interval: TimeDelta) -> DateTime<Utc> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn instants_are_multiples_of_the_interval_since_the_epoch() {
-        let at = DateTime::from_timestamp_millis(15_000).unwrap();
-        assert_eq!(aligned_after(at, TimeDelta::seconds(15)).timestamp_millis(), 30_000);
-        assert_eq!(aligned_after(at + TimeDelta::milliseconds(1), TimeDelta::seconds(15)).timestamp_millis(), 30_000);
-        assert_eq!(aligned_after(at - TimeDelta::milliseconds(1), TimeDelta::seconds(15)).timestamp_millis(), 15_000);
-    }
-}
+#[path = "tracker_tests.rs"]
+mod tests;

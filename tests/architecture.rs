@@ -1,5 +1,7 @@
 //! The walls of the house, proven from `cargo metadata`: what the pure crates must not be able to reach.
 
+#![expect(clippy::expect_used, reason = "a test that cannot read its own workspace should say so and end")]
+
 use std::collections::BTreeSet;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};

@@ -176,7 +176,13 @@ def load(cluster: Cluster) -> subprocess.Popen:
         str(binaries.program("espalier-load")), "--url", cluster.gateway, "--host", "digits.example", "--model", "digits", "--rps", "120",
         "--duration", "30m", "--control", CONTROL, "--report", report.name, "--quiet",
     ]
-    return subprocess.Popen(command, env=cluster.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    users = subprocess.Popen(command, env=cluster.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 20
+    while not stats().get("total", {}).get("answered"):
+        if users.poll() is not None or time.monotonic() > until:
+            raise Failed(f"the load generator got no answer through {cluster.gateway}")
+        time.sleep(0.1)
+    return users
 
 
 def received(seen: dict, phase: str, revision: str) -> dict:

@@ -157,6 +157,13 @@ pub enum Test {
     },
 }
 
+impl Test {
+    /// Whether a single sample of the candidate can fail it, so that it is worth a look between instants.
+    pub const fn is_crossed_by_one_sample(&self) -> bool {
+        matches!(self, Self::Limit { .. } | Self::Tripwire { .. })
+    }
+}
+
 /// Where a count comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CountSource {

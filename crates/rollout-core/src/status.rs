@@ -1,6 +1,9 @@
 //! What people and tools read of a rollout: the status of a `ModelRollout`, its conditions and its decision log.
 //! Holds types and pure helpers; [`crate::decide`] fills them in. No floats: numbers with units are strings.
 
+// These comments are what `kubectl explain` prints; there, backticks are noise.
+#![allow(clippy::doc_markdown)]
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -140,7 +143,7 @@ pub struct Attempt {
     /// Generation of the policy that was pinned.
     pub policy_generation: i64,
     /// The pinned stages and policy as they were resolved, as JSON.
-    #[schemars(length(max = 262144))]
+    #[schemars(length(max = 262_144))]
     pub pinned: String,
     /// What the attempt is doing.
     pub phase: AttemptPhase,
@@ -359,6 +362,6 @@ pub struct CheckpointStatus {
     /// The instant it describes.
     pub at: DateTime<Utc>,
     /// The evidence as compact JSON.
-    #[schemars(length(max = 262144))]
+    #[schemars(length(max = 262_144))]
     pub state: String,
 }

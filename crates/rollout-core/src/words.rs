@@ -7,8 +7,8 @@ pub fn duration(delta: TimeDelta) -> String {
     let seconds = delta.num_seconds().max(0);
     let (days, hours, minutes, rest) = (seconds / 86_400, seconds % 86_400 / 3_600, seconds % 3_600 / 60, seconds % 60);
     let parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")];
-    let text: String =
-        parts.iter().skip_while(|(n, _)| *n == 0).take(2).filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    let said = parts.iter().skip_while(|(n, _)| *n == 0).take(2).filter(|(n, _)| *n > 0);
+    let text = said.fold(String::new(), |text, (n, unit)| text + &n.to_string() + unit);
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 

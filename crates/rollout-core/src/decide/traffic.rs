@@ -127,10 +127,12 @@ impl Draft<'_> {
         serving.flat_map(|s| [s.service.clone(), control_name(s)]).collect()
     }
 
-    /// What served until the roles were swapped a moment ago: it may still answer requests that it has.
+    /// What served until the roles were swapped: it may still answer requests that it has, and its rules are taken back one by one.
     pub fn draining(&self) -> Option<&Serving> {
         let (stable, previous) = (self.status.stable.as_ref()?, self.status.history.first()?);
-        (previous.since == stable.since && self.now - previous.since < DRAIN).then_some(previous)
+        let on_trial = self.status.candidate.as_ref().is_some_and(|c| c.revision == previous.revision);
+        let young = self.now - previous.since < DRAIN || self.is_referenced(&control_name(previous));
+        (previous.since == stable.since && young && !on_trial).then_some(previous)
     }
 
     fn has_route_write(&self) -> bool {
@@ -263,7 +265,7 @@ impl Draft<'_> {
         let template = self.seen.spec.route.template.as_ref().ok_or("spec.route has neither template nor adopt")?;
         let spec = route::render(template, shape).map_err(|e| e.to_string())?;
         match &self.seen.route {
-            None => Ok(Some(self.new_route(spec))),
+            None => Ok(Some(self.new_route(&spec))),
             Some(live) if !self.owns(live) => Err(format!(
                 "an HTTPRoute named {} exists and belongs to somebody else; rename the ModelRollout, delete that route, or use route.adopt",
                 self.seen.name
@@ -287,7 +289,7 @@ impl Draft<'_> {
         owners.is_some_and(|o| o.iter().any(|r| r.get("uid").and_then(Value::as_str) == Some(self.seen.uid.as_str())))
     }
 
-    fn new_route(&self, spec: Value) -> Value {
+    fn new_route(&self, spec: &Value) -> Value {
         json!({
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "HTTPRoute",

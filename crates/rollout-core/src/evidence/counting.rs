@@ -248,10 +248,9 @@ fn read<'a>(
 
 fn side(found: &Found<'_>, source: &CountSource, target: &str, at: i64) -> Result<Option<f64>, Unmeasurable> {
     match source {
-        CountSource::Counter(_) => found.sum(target, at),
         CountSource::Above { edge, .. } => found.above(target, *edge, at),
         CountSource::Observations(_) if found.suffix == "_bucket" => found.observations(target, at),
-        CountSource::Observations(_) | CountSource::PodSeconds => found.sum(target, at),
+        CountSource::Counter(_) | CountSource::Observations(_) | CountSource::PodSeconds => found.sum(target, at),
     }
 }
 

@@ -8,6 +8,7 @@ mod comparison;
 mod counting;
 mod counts;
 mod family;
+mod glance;
 mod level;
 mod query;
 mod scatter;
@@ -179,6 +180,11 @@ impl Evidence {
     /// Every query that must be asked at each instant.
     pub fn queries(plan: &Plan, arms: &Arms) -> BTreeSet<Query> {
         query::all(plan, arms)
+    }
+
+    /// The queries that [`crate::judge::glance`] needs: those of tripwires and limits, a part of [`Self::queries`].
+    pub fn glance_queries(plan: &Plan, arms: &Arms) -> BTreeSet<Query> {
+        query::of_guardrails(plan.guardrails.iter().filter(|guardrail| guardrail.test.is_crossed_by_one_sample()), arms)
     }
 
     /// The range to ask for, back from an instant: twice the age at which a sample is stale, so that a stale one is still seen.

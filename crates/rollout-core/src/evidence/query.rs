@@ -118,21 +118,27 @@ fn matcher(label: &str, op: MatchOp, value: &str) -> String {
 
 /// Everything that must be asked at each instant.
 pub(super) fn all(plan: &Plan, arms: &Arms) -> BTreeSet<Query> {
-    let mut queries = BTreeSet::new();
-    let mut ask = |sought: &Sought<'_>, roles: &[Role]| {
-        queries.extend(roles.iter().filter_map(|role| arms.of(*role).ok()).filter_map(|arm| sought.query(arm)));
-    };
-    ask(&Sought::UP, &[Role::Candidate, Role::Stable]);
+    let mut queries = of_guardrails(&plan.guardrails, arms);
+    let both = [Role::Candidate, Role::Stable];
+    queries.extend(of_arms(&Sought::UP, &both, arms));
     if let Some(requests) = &plan.requests {
-        ask(&requests_sought(requests), &[Role::Candidate, Role::Stable]);
-    }
-    for guardrail in &plan.guardrails {
-        let roles = roles(&guardrail.test);
-        for sought in sought(guardrail) {
-            ask(&sought, &roles);
-        }
+        queries.extend(of_arms(&requests_sought(requests), &both, arms));
     }
     queries
+}
+
+/// What these guardrails read.
+pub(super) fn of_guardrails<'a>(guardrails: impl IntoIterator<Item = &'a Guardrail>, arms: &Arms) -> BTreeSet<Query> {
+    let mut queries = BTreeSet::new();
+    for guardrail in guardrails {
+        let roles = roles(&guardrail.test);
+        queries.extend(sought(guardrail).iter().flat_map(|sought| of_arms(sought, &roles, arms)));
+    }
+    queries
+}
+
+fn of_arms(sought: &Sought<'_>, roles: &[Role], arms: &Arms) -> Vec<Query> {
+    roles.iter().filter_map(|role| arms.of(*role).ok()).filter_map(|arm| sought.query(arm)).collect()
 }
 
 /// The counter of requests.

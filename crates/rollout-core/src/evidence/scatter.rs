@@ -58,7 +58,7 @@ impl Scale {
             (None, Some(rate)) => (rate, 1.0 / b.total, false),
             (None, None) => return,
         };
-        let sizes = if now.2 { (a.total + b.total) / 2.0 } else { a.total + b.total };
+        let sizes = if now.2 { f64::midpoint(a.total, b.total) } else { a.total + b.total };
         self.pooled += a;
         self.pooled += b;
         self.size += sizes;

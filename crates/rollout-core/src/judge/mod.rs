@@ -7,7 +7,7 @@ mod text;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::evidence::{Evidence, SAMPLE_RATIO_ALPHA, State, freshness, silence};
+use crate::evidence::{Arms, Evidence, Readings, SAMPLE_RATIO_ALPHA, State, freshness, silence};
 use crate::plan::{Guardrail, Plan, PlannedStage};
 use crate::spec::{OnUnmeasurable, StageKind};
 use crate::verdict::{Failure, Finding, Judgement, Overall, Pass, Unmeasurable, Verdict};
@@ -65,6 +65,15 @@ pub fn judge(plan: &Plan, evidence: &Evidence, moment: &Moment) -> Judgement {
         step_judged: time(evidence.clocks.step),
         findings: found.into_iter().map(|f| f.finding).collect(),
     }
+}
+
+/// The failure that one look between two instants finds, before the next instant would: a tripwire or limit that the candidate has crossed by `at`
+/// while users are on it. The evidence stays as it is. `readings` must hold the answers to [`Evidence::glance_queries`].
+pub fn glance(plan: &Plan, evidence: &Evidence, arms: &Arms, at: DateTime<Utc>, readings: &Readings) -> Option<Failure> {
+    let bench = Bench { plan, attempt: evidence.attempt, trouble: None };
+    let seen = evidence.glimpse(plan, arms, at, readings);
+    let mut findings = seen.iter().map(|(guardrail, tracked)| bench.find(guardrail, tracked, true).finding);
+    findings.find(|finding| finding.verdict == Verdict::Harmful).map(|finding| because(&finding))
 }
 
 /// Everything the judgement looks at.

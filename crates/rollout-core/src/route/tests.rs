@@ -223,6 +223,12 @@ fn lowering_never_leaves_a_rule_without_any_weight() {
     let live = route(json!([{"backendRefs": [{"name": "d-r2", "weight": 100}]}]));
     assert_eq!(lower(&live, "d-r2", "d-r1"), live);
     assert_eq!(lower(&live, "d-r2", "d-r2"), live);
+    // Stable named twice still gets 100 in all.
+    let twice =
+        route(json!([{"backendRefs": [{"name": "d-r1", "weight": 1}, {"name": "d-r1", "weight": 1}, {"name": "d-r2", "weight": 98}]}]));
+    let weights: Vec<_> =
+        lower(&twice, "d-r2", "d-r1")["spec"]["rules"][0]["backendRefs"].as_array().unwrap().iter().map(|r| r["weight"].clone()).collect();
+    assert_eq!(weights, [100, 0, 0]);
 }
 
 #[test]
@@ -258,6 +264,14 @@ fn defaults_and_pruned_fields_are_no_difference_and_edits_are() {
         edited.pointer_mut(pointer).unwrap()[field] = value;
         assert!(!matches(&edited, &wanted), "{pointer}/{field}");
     }
+}
+
+#[test]
+fn an_absent_weight_is_one() {
+    let wanted = spec(&json!([{"backendRefs": [{"name": "own"}]}]));
+    let with = |weight: i32| route(json!([{"backendRefs": [{"name": "own", "weight": weight}]}]));
+    assert!(matches(&with(1), &wanted));
+    assert!(!matches(&with(0), &wanted));
 }
 
 #[test]
@@ -353,6 +367,11 @@ fn preflight_finds_what_the_copies_would_break() {
     // As narrow as the copy: the first rule wins, and copies come last.
     check_preflight(&docs(json!([{"path": {"value": "/v1"}, "headers": [{"name": "x-env", "value": "beta"}]}])), &[]);
     check_preflight(&docs(json!([{"path": {"value": "/v1"}, "queryParams": [{"name": "beta", "value": "1"}]}])), &["RuleOutranked"]);
+    // No request is both.
+    let by_method =
+        |method: &str, param: &str| json!({"path": {"value": "/v1"}, "method": method, "queryParams": [{"name": "beta", "value": param}]});
+    let rules = json!([{"matches": [by_method("POST", "0")]}, {"matches": [by_method("GET", "0"), by_method("POST", "1")], "backendRefs": [{"name": "docs"}]}]);
+    check_preflight(&rules, &[]);
     check_preflight(&json!([{"matches": [{"headers": [{"name": "x-user-id", "value": "1"}]}]}]), &["HeaderTaken"]);
     check_preflight(&json!([{"name": "a"}, {"name": "a"}]), &["DuplicateRuleName"]);
     check_preflight(&Value::Array(vec![json!({}); 6]), &["RouteTooLarge"]);

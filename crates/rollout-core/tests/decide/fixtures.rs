@@ -81,14 +81,11 @@ pub fn trial() -> World {
 
 /// A judge that finds harm once the attempt has been `seconds` in this step.
 pub fn harm_at(stage: i32, step: i32, seconds: i64) -> Judge {
-    Judge {
-        opinion: Box::new(move |attempt, time| {
+    Judge::who(move |attempt, time| {
             let there = attempt.stage == stage && attempt.step == step && time >= TimeDelta::seconds(seconds);
             // Harm that was found is not forgotten while the attempt goes on.
             (there || attempt.stage > stage).then(|| Overall::Fail(failure("Harmful")))
-        }),
-        ..Judge::default()
-    }
+        })
 }
 
 /// A Service of the user, with ready pods.

@@ -1,5 +1,7 @@
 //! A judge that says what the test wants, at the pace of the real one: nothing before the first instant after a change.
 
+use std::rc::Rc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use rollout_core::plan::Plan;
 use rollout_core::status::{Attempt, AttemptPhase, Status};
@@ -8,8 +10,9 @@ use rollout_core::verdict::{Failure, Finding, Judgement, Overall, Verdict};
 use rollout_core::weights::Position;
 
 /// What the test makes of an attempt, besides passing it in time: stage, step, time in the step.
-pub type Opinion = Box<dyn Fn(&Attempt, TimeDelta) -> Option<Overall>>;
+pub type Opinion = Rc<dyn Fn(&Attempt, TimeDelta) -> Option<Overall>>;
 
+#[derive(Clone)]
 pub struct Judge {
     pub interval: TimeDelta,
     pub opinion: Opinion,
@@ -26,7 +29,7 @@ impl Default for Judge {
     fn default() -> Self {
         Self {
             interval: TimeDelta::seconds(15),
-            opinion: Box::new(|_, _| None),
+            opinion: Rc::new(|_, _| None),
             regret: None,
             share_above_intent: false,
             silent: false,
@@ -40,6 +43,11 @@ pub fn failure(reason: &str) -> Failure {
 }
 
 impl Judge {
+    /// A judge of this opinion, which passes in time what it has no opinion on.
+    pub fn who(opinion: impl Fn(&Attempt, TimeDelta) -> Option<Overall> + 'static) -> Self {
+        Self { opinion: Rc::new(opinion), ..Self::default() }
+    }
+
     pub fn next_tick(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let step = self.interval.num_milliseconds();
         DateTime::from_timestamp_millis((now.timestamp_millis().div_euclid(step) + 1) * step).unwrap()

@@ -154,3 +154,26 @@ fn probation_goes_on_watching_the_pods_when_the_policy_is_gone() {
     world.step();
     assert_eq!(world.share(&service(&spec("a"))), 100);
 }
+
+#[test]
+fn a_probation_that_ran_out_while_nobody_watched_is_judged_once_more() {
+    for judged in [true, false] {
+        let mut world = promoted();
+        for _ in 0..40 {
+            world.step();
+        }
+        world.judge.silent = true;
+        world.now = world.status.probation.as_ref().unwrap().until + TimeDelta::minutes(2);
+        world.step();
+        assert!(world.status.probation.is_some());
+        if judged {
+            world.judge.silent = false;
+            world.judge.regret = Some(failure("Harmful"));
+            world.rest();
+            check_returned(&world);
+        } else {
+            world.rest();
+            failure_free_end(&world, &spec("b"));
+        }
+    }
+}

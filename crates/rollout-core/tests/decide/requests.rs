@@ -138,6 +138,7 @@ fn harm_rolls_back_a_paused_candidate() {
 #[test]
 fn retry_tries_once_more_with_less_risk_and_a_second_rejection_counts() {
     let mut world = trial();
+    world.step();
     refused(&mut world, "0", "retry", &b(), "not rejected");
     world.judge = harm_at(1, 0, 30);
     world.rest();
@@ -252,10 +253,7 @@ fn requests_without_an_attempt_are_refused() {
 #[test]
 fn a_resume_after_an_inconclusive_pause_is_another_try_at_half_the_risk() {
     let mut world = trying(spec("a"), spec_with("b", json!({"onInconclusive": "Pause"})));
-    world.judge = Judge {
-        opinion: Box::new(|a, _| (a.stage == 1 && a.step == 1).then(|| Overall::Inconclusive(failure("Warning")))),
-        ..Judge::default()
-    };
+    world.judge = Judge::who(|a, _| (a.stage == 1 && a.step == 1).then(|| Overall::Inconclusive(failure("Warning"))));
     world.rest();
     let before = world.status.attempt.clone().unwrap();
     world.ask("1", "resume", &b());

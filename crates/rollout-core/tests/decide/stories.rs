@@ -51,7 +51,7 @@ fn a_good_candidate_goes_through_every_step_and_is_promoted() {
         ]
     );
     assert_eq!(world.share(&world.control()), 0);
-    assert!(!world.route.as_ref().unwrap().to_string().contains("control"), "the sticky rules are gone");
+    assert!(!world.route.as_ref().unwrap().to_string().contains("-control"), "the sticky rules are gone");
     let old = &world.workloads[&id_of(&spec("a"))];
     assert_eq!((old.desired, old.exists), (0, true), "the old revision is parked and kept as the way back");
 }
@@ -117,10 +117,7 @@ fn harm_at_any_step_takes_everybody_off_within_one_look_and_latches() {
 fn harm_in_the_moment_of_promotion_takes_everybody_back() {
     let mut world = trial();
     world.gateway_delay = TimeDelta::seconds(40);
-    world.judge = Judge {
-        opinion: Box::new(|attempt, _| (attempt.phase == AttemptPhase::Promoting).then(|| Overall::Fail(failure("Harmful")))),
-        ..Judge::default()
-    };
+    world.judge = Judge::who(|attempt, _| (attempt.phase == AttemptPhase::Promoting).then(|| Overall::Fail(failure("Harmful"))));
     world.run_until("everybody", |w| w.candidate_share() == 100);
     world.rest();
     assert_eq!(world.stable(), id_of(&spec("a")).as_str());
@@ -314,13 +311,10 @@ fn a_candidate_that_does_harm_while_it_waits_for_approval_is_taken_off() {
 fn an_inconclusive_stage_is_rolled_back_or_paused_as_the_user_wants() {
     for pause in [false, true] {
         let mut world = trying(spec("a"), spec_with("b", if pause { json!({"onInconclusive": "Pause"}) } else { json!({}) }));
-        world.judge = Judge {
-            opinion: Box::new(|a, time| {
+        world.judge = Judge::who(|a, time| {
                 (a.number == 0 && a.stage == 1 && a.step == 2 && time > TimeDelta::minutes(1))
                     .then(|| Overall::Inconclusive(failure("Warning")))
-            }),
-            ..Judge::default()
-        };
+            });
         world.rest();
         if !pause {
             assert_eq!(world.condition("Ready").1, "RolledBack");
@@ -338,12 +332,9 @@ fn an_inconclusive_stage_is_rolled_back_or_paused_as_the_user_wants() {
 #[test]
 fn a_stage_whose_time_is_over_before_it_could_begin_ends_too() {
     let mut world = trial();
-    world.judge = Judge {
-        opinion: Box::new(|a, _| {
+    world.judge = Judge::who(|a, _| {
             (a.stage == 1 && a.phase == AttemptPhase::Preparing).then(|| Overall::Inconclusive(failure("MaxDurationExceeded")))
-        }),
-        ..Judge::default()
-    };
+        });
     world.preflight = Vec::new();
     world.rest();
     assert_eq!((world.condition("Ready").1, world.status.rejected[0].reason.as_str()), ("RolledBack", "Inconclusive"));

@@ -1,7 +1,9 @@
 //! A cluster in memory, as small as decisions can tell: one rollout, its policy, workloads, a route and a gateway that takes a moment.
 //! It checks on every write what must hold at every moment; it knows nothing of why a decision was taken.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rollout_core::decide::{Decision, Event, Situation, Write, control_name, decide};
@@ -43,8 +45,9 @@ pub struct Crash {
 }
 
 /// A condition on the world, and what somebody else does once it holds.
-type Script = (Box<dyn Fn(&World) -> bool>, Box<dyn Fn(&mut World)>);
+type Script = (Rc<dyn Fn(&World) -> bool>, Rc<dyn Fn(&mut World)>);
 
+#[derive(Clone)]
 pub struct World {
     pub now: DateTime<Utc>,
     pub spec: RolloutSpec,
@@ -74,10 +77,11 @@ pub struct World {
     /// Every exposure of a candidate that the route ever had, in order.
     pub exposures: Vec<(String, i32)>,
     pub situations: BTreeSet<String>,
-    script: Vec<Option<Script>>,
+    script: Vec<Script>,
     route_since: DateTime<Utc>,
     version: i64,
     quiet_until: DateTime<Utc>,
+    plans: RefCell<BTreeMap<(i64, i64), Result<Plan, Vec<Problem>>>>,
 }
 
 pub fn at(seconds: i64) -> DateTime<Utc> {
@@ -115,17 +119,14 @@ impl World {
             route_since: at(0),
             version: 1,
             quiet_until: at(0),
+            plans: RefCell::default(),
         }
     }
 
     /// Once `when` holds, `then` happens, before the operator looks again; scripts run in order.
     pub fn script(&mut self, when: impl Fn(&Self) -> bool + 'static, then: impl Fn(&mut Self) + 'static) -> &mut Self {
-        self.script.push(Some((Box::new(when), Box::new(then))));
+        self.script.push((Rc::new(when), Rc::new(then)));
         self
-    }
-
-    pub fn is_scripted_out(&self) -> bool {
-        self.script.is_empty()
     }
 
     pub fn desired(&self) -> RevisionId {
@@ -177,7 +178,11 @@ impl World {
             let pinned: Value = serde_json::from_str(&self.status.attempt.as_ref()?.pinned).ok()?;
             serde_json::from_value(pinned.get("policy")?.clone()).ok()
         };
-        match self.policy.as_ref().map(|(_, policy)| policy.clone()).or_else(pinned) {
+        if let Some((generation, policy)) = &self.policy {
+            let mut known = self.plans.borrow_mut();
+            return known.entry((self.generation, *generation)).or_insert_with(|| validate(&self.spec, policy)).clone();
+        }
+        match pinned() {
             Some(policy) => validate(&self.spec, &policy),
             None => Err(vec![Problem::new("spec.policyRef.name", "digits", "the name of an EvaluationPolicy")]),
         }
@@ -260,37 +265,42 @@ impl World {
 
     /// Runs until nothing is written any more, and checks that nothing is written later either. New measurements are not news.
     pub fn rest(&mut self) {
+        self.rest_watched(&mut |_| ());
+    }
+
+    /// The same, showing the world before every look.
+    pub fn rest_watched(&mut self, before_each: &mut dyn FnMut(&Self)) {
         let still = |status: &Status| {
             let mut status = status.clone();
             status.checkpoint = None;
             status.display.next_check.clear();
             status
         };
-        let mut quiet = 0;
-        for _ in 0..2000 {
+        let (mut quiet, mut since) = (0, self.now);
+        for _ in 0..4000 {
             let (before, writes) = (still(&self.status), self.writes);
+            before_each(self);
             let decision = self.step();
             let nothing = decision.first.is_empty() && decision.then.is_empty() && before == still(&self.status);
             assert!(nothing || self.writes > writes);
-            quiet = if nothing && self.script.is_empty() && self.crash.is_none_or(|c| c.at <= self.writes) { quiet + 1 } else { 0 };
-            // Long enough for every timer that could still write something.
-            if quiet > 8 && self.now > self.quiet_until + TimeDelta::minutes(11) && self.rested(quiet) {
+            if !nothing || !self.script.is_empty() {
+                (quiet, since) = (0, self.now);
+            }
+            quiet += 1;
+            // Longer than every timer that could still write something.
+            if quiet > 8 && self.now - since > TimeDelta::minutes(12) {
                 return;
             }
         }
         panic!("it never rests: {:?}\n{:?}", self.decide().situation, self.status.attempt);
     }
 
-    fn rested(&self, quiet: usize) -> bool {
-        self.status.probation.is_none() && (self.status.attempt.is_none() || quiet > 60)
-    }
-
     fn run_script(&mut self) {
-        while let Some(Some((when, _))) = self.script.first() {
+        while let Some((when, then)) = self.script.first().cloned() {
             if !when(self) {
                 return;
             }
-            let (_, then) = self.script.remove(0).unwrap();
+            self.script.remove(0);
             then(self);
         }
     }
@@ -445,7 +455,14 @@ impl World {
             assert_eq!(object.pointer("/metadata/resourceVersion"), live.pointer("/metadata/resourceVersion"), "written from what is live");
             if !self.foreign {
                 let lowered = self.lowers(live, object);
-                let unprepared = route::unprepared(live, object.get("spec").unwrap());
+                let mut unprepared = route::unprepared(live, object.get("spec").unwrap());
+                // A slice of everybody takes every request before control does. Where the old arm is gone, or comes back as a candidate, there
+                // is nothing to empty control into.
+                let candidate = self.status.candidate.as_ref().map(|c| c.service.clone());
+                unprepared.retain(|name| {
+                    let arm = name.trim_end_matches("-control");
+                    self.all_services().contains(arm) && candidate.as_deref() != Some(arm)
+                });
                 assert!(unprepared.is_empty() || lowered, "{unprepared:?} would answer 503:\n{live:#}\n{object:#}");
             }
         }

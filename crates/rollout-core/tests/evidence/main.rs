@@ -1,8 +1,11 @@
 //! Evidence and judge against a small simulated Prometheus: raw series of pods with traffic, resets, gaps and doubled scrapes.
 //! No server, no clock: every test says which samples there were and what must be concluded.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+// Small numbers of ticks, pods and requests.
+#![allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
 
 mod chance;
+mod glance;
 mod measuring;
 mod plans;
 mod replay;

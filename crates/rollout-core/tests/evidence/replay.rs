@@ -89,7 +89,6 @@ fn a_checkpoint_of_another_plan_or_a_torn_one_is_refused() {
 fn a_checkpoint_stays_small() {
     let (_, _, checkpoints) = recorded(65, 60);
     let size = checkpoints.last().unwrap().to_text().len();
-    println!("{size} bytes");
     assert!(size < 24_000, "{size} bytes for 5 guardrails and 6 pods");
 }
 

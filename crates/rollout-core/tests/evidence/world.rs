@@ -74,8 +74,11 @@ pub struct Pod {
     history: BTreeMap<&'static str, Vec<Sample>>,
 }
 
-/// Series of every pod: metric, and the labels that make it one.
-const SERIES: [(&str, &str, &[(&str, &str)]); 10] = [
+/// Key, metric, and the labels that make it a series of its own.
+type Kind = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Series of every pod.
+const SERIES: [Kind; 10] = [
     ("up", "up", &[]),
     ("right", "model_predictions_total", &[("correct", "true")]),
     ("wrong", "model_predictions_total", &[("correct", "false")]),

@@ -117,7 +117,7 @@ fn lower(draft: &mut Draft<'_>, trial: Trial<'_>, reason: &'static str, message:
     draft.event(reason, true, if from == Exposure::ZERO { message.to_owned() } else { format!("exposure {from} to 0%: {message}") });
     let phase = if running.phase == AttemptPhase::Deploying { AttemptPhase::Deploying } else { AttemptPhase::Preparing };
     let (step, intent, lowered, step_started) = (0, Exposure::ZERO, Some(reason.into()), Some(draft.now));
-    draft.status.attempt = Some(Attempt { phase, step, intent, lowered, step_started, ..running.clone() });
+    draft.status.attempt = Some(Attempt { phase, step, step_started, intent, lowered, ..running.clone() });
 }
 
 /// The route gives the candidate more than was decided: back to what was decided, at once.

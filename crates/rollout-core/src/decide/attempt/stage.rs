@@ -16,6 +16,8 @@ use super::super::{Situation, Write, notes, settled};
 use super::safety::control_exists;
 use super::{Trial, pause, promotion, roll_back};
 
+/// While something outside has to change first; what changes wakes the operator earlier.
+const WAIT: TimeDelta = TimeDelta::seconds(5);
 /// How often one attempt may be lowered and tried again before it counts as inconclusive.
 const MOST_LOWERED: usize = 5;
 
@@ -35,7 +37,7 @@ pub fn deploying(draft: &mut Draft<'_>, trial: Trial<'_>) -> Situation {
     let Trial { running, candidate, .. } = trial;
     keep_shape(draft, trial);
     if !is_ready(draft, candidate, Exposure::FULL) {
-        draft.check_in(TimeDelta::seconds(5));
+        draft.check_in(WAIT);
         let view = draft.workload(&candidate.revision);
         let cause = view.cause.map(|c| format!("; {}: {}", c.reason, c.message)).unwrap_or_default();
         let (revision, ready, wanted) = (&candidate.revision, view.ready_endpoints, view.desired.max(1));
@@ -66,7 +68,7 @@ pub fn keep_shape(draft: &mut Draft<'_>, trial: Trial<'_>) {
 }
 
 pub fn preparing(draft: &mut Draft<'_>, trial: Trial<'_>) -> Situation {
-    let Trial { running, candidate, stable } = trial;
+    let Trial { running, stable, .. } = trial;
     if let Some(failure) = inconclusive_now(draft, running) {
         return inconclusive(draft, trial, &failure);
     }
@@ -92,7 +94,7 @@ pub fn preparing(draft: &mut Draft<'_>, trial: Trial<'_>) -> Situation {
     match first_ticket(draft, trial, first) {
         Ok(ticket) => raise(draft, trial, stage, 0, ticket, "StageStarted"),
         Err(why) => {
-            draft.check_in(SOON);
+            draft.check_in(WAIT);
             Situation::Running(format!("stage {} waits: {why}", stage.name))
         }
     }
@@ -108,7 +110,7 @@ fn lowered_times(draft: &Draft<'_>, running: &Attempt) -> usize {
 fn mirror(draft: &mut Draft<'_>, trial: Trial<'_>, stage: &PlannedStage) -> Situation {
     let Trial { running, candidate, .. } = trial;
     if let Err(why) = may_carry(draft, candidate, Exposure::ZERO) {
-        draft.check_in(SOON);
+        draft.check_in(WAIT);
         return Situation::Running(format!("stage {} waits: {why}", stage.name));
     }
     let next = Attempt { phase: AttemptPhase::Judging, step_started: Some(draft.now), lowered: None, ..running.clone() };
@@ -237,7 +239,7 @@ fn raise(
 }
 
 pub fn judging(draft: &mut Draft<'_>, trial: Trial<'_>) -> Situation {
-    let Trial { running, candidate, stable } = trial;
+    let Trial { running, stable, .. } = trial;
     let (Some(stage), Some(plan)) = (draft.stage(), draft.plan) else { return past_the_plan(draft) };
     let control = control_exists(draft, trial);
     if stage.kind == StageKind::ABTest && !control {
@@ -256,7 +258,7 @@ pub fn judging(draft: &mut Draft<'_>, trial: Trial<'_>) -> Situation {
         return Situation::Running(format!("stage {}: {} is in effect and is judged from now on", stage.name, running.intent));
     }
     let Some(judgement) = draft.judgement else {
-        draft.check_in(SOON);
+        draft.check_in(WAIT);
         return Situation::Running("waiting for the first measurements of this step".into());
     };
     if let Some(failure) = inconclusive_now(draft, running) {
@@ -268,7 +270,7 @@ pub fn judging(draft: &mut Draft<'_>, trial: Trial<'_>) -> Situation {
     match &judgement.overall {
         Overall::StepPass(pass) | Overall::StagePass(pass) => {
             if let Err(why) = stands(draft, plan, stage, trial, judgement, pass) {
-                draft.check_in(SOON);
+                draft.check_in(WAIT);
                 return Situation::Running(why);
             }
             let last = position(running).step + 1 >= stage.steps.len();
@@ -323,7 +325,7 @@ fn next_step(draft: &mut Draft<'_>, trial: Trial<'_>, stage: &PlannedStage, plan
     let Some(&to) = stage.steps.get(step) else { return past_the_plan(draft) };
     let needed = if stage.kind == StageKind::Shadow { Exposure::ZERO } else { to };
     if let Err(why) = may_carry(draft, candidate, needed) {
-        draft.check_in(SOON);
+        draft.check_in(WAIT);
         return Situation::Running(format!("the step has passed; the next one waits: {why}"));
     }
     if stage.kind != StageKind::Shadow {
@@ -361,7 +363,7 @@ fn stage_passed(draft: &mut Draft<'_>, trial: Trial<'_>, stage: &PlannedStage, p
         return next_stage(draft, trial, stage);
     }
     if let Err(why) = may_carry(draft, candidate, Exposure::FULL) {
-        draft.check_in(SOON);
+        draft.check_in(WAIT);
         return Situation::Running(format!("everything is proven; promotion waits: {why}"));
     }
     let grounds = Grounds::Passed { position: position(running), plan_hash: plan.hash.clone() };

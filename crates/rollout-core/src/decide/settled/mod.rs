@@ -124,7 +124,7 @@ fn resting_shape(draft: &mut Draft<'_>, stable: &Serving) -> Shape {
     if let Some(previous) = draft.draining().cloned()
         && exists(draft, &previous)
     {
-        draft.check_in(previous.since + DRAIN - draft.now);
+        draft.check_in((previous.since + DRAIN - draft.now).max(SOON));
         return split(&previous, stable, Exposure::FULL);
     }
     // A rejected candidate stays referenced at weight 0: taking the reference out would cost the requests that it still answers.

@@ -1,13 +1,18 @@
 //! Probation: the old revision stays ready, and the promoted one is left for it when it does harm.
 //! Nothing waits here: the way back is one write of numbers.
 
+use chrono::TimeDelta;
+
 use crate::status::Serving;
 use crate::verdict::{Failure, Overall};
 use crate::weights::Exposure;
 
-use super::super::draft::{AT_ONCE, Draft};
+use super::super::draft::{AT_ONCE, Draft, SOON};
 use super::super::shapes::split;
 use super::super::{Situation, Write, notes};
+
+/// Windows that a probation is given to be judged once more, when it ran out while nobody watched.
+const GRACE_WINDOWS: i32 = 5;
 
 /// Probation: over in time, or cut short by harm.
 pub fn leave_probation(draft: &mut Draft<'_>) -> Option<Situation> {
@@ -16,9 +21,11 @@ pub fn leave_probation(draft: &mut Draft<'_>) -> Option<Situation> {
     if let Some(failure) = harm(draft, &stable, &probation.previous) {
         return return_to_previous(draft, &failure).map(Situation::RolledBack);
     }
-    if draft.now < probation.until {
+    let rest = probation.until - draft.now;
+    let unjudged = draft.judgement.is_none() && draft.plan.is_some_and(|p| -rest < p.window * GRACE_WINDOWS);
+    if rest > TimeDelta::zero() || unjudged {
         draft.ensure(&probation.previous);
-        draft.check_in(probation.until - draft.now);
+        draft.check_in(if rest > TimeDelta::zero() { rest } else { SOON * 5 });
         return None;
     }
     let message = format!("probation of revision {} is over; {} may go", stable.revision, probation.previous.revision);

@@ -66,6 +66,8 @@ pub(super) fn spec(rules: &Value) -> Value {
     json!({"parentRefs": [{"name": "gw"}], "rules": rules})
 }
 
+// Fixtures are written in place.
+#[allow(clippy::needless_pass_by_value)]
 pub(super) fn route(rules: Value) -> Value {
     json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "digits", "namespace": "ns"}, "spec": spec(&rules)})
 }

@@ -1,0 +1,133 @@
+//! When which rollout is looked at, and what a look between instants leads to.
+
+use rollout_core::evidence::{Arm, Reading, Sample, Series};
+use rollout_core::quantity::DurationText;
+use rollout_core::spec::{PolicySpec, RolloutSpec};
+use rollout_core::validate::validate;
+use serde_json::json;
+
+use super::*;
+
+const CANDIDATE: &str = "bbbbbbbb";
+
+fn time(ms: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_800_000_000_000 + ms).unwrap()
+}
+
+fn plan(interval: &str) -> Plan {
+    let policy: PolicySpec = serde_json::from_value(json!({
+        "prometheus": {"address": "http://p:9090"}, "interval": DurationText::new(interval),
+        "guardrails": [
+            {"name": "errors", "proportion": {"bad": "errors_total", "total": "requests_total"}, "target": "1%"},
+            {"name": "nan", "tripwire": {"query": "nonfinite_total"}},
+        ],
+    }))
+    .unwrap();
+    let rollout: RolloutSpec = serde_json::from_value(json!({
+        "model": {"uri": "oci://r/m:1"}, "workload": {"backendRef": {"name": "m", "port": 80}}, "policyRef": {"name": "p"},
+        "route": {"template": {"parentRefs": [{"name": "gw"}]}},
+        "stages": [{"name": "canary", "type": "Canary", "percent": "10%"}],
+    }))
+    .unwrap();
+    validate(&rollout, &policy).unwrap()
+}
+
+fn watched(interval: &str, exposure: i32) -> Watched {
+    let plan = plan(interval);
+    let arm = |revision: &str| Arm { namespace: "ns".into(), revision: Some(RevisionId::new(revision)), ..Arm::default() };
+    let serving = |revision: &str| Serving {
+        revision: RevisionId::new(revision),
+        digest: String::new(),
+        uri: String::new(),
+        service: revision.into(),
+        port: 80,
+        since: time(0),
+    };
+    Watched {
+        identity: Identity { uid: "u".into(), revision: RevisionId::new(CANDIDATE), started: time(0), plan_hash: plan.hash.clone() },
+        attempt: 0,
+        plan: Arc::new(plan),
+        arms: Arms { rollout: "digits".into(), candidate: arm(CANDIDATE), stable: arm("aaaaaaaa"), baseline: None },
+        server: Server::plain("http://p:9090").unwrap(),
+        position: Position { stage: 0, step: 0 },
+        kind: StageKind::Canary,
+        exposure: Exposure::new(exposure).unwrap(),
+        stage_started: time(0),
+        step_started: time(0),
+        last_step: true,
+        candidate: serving(CANDIDATE),
+        stable: serving("aaaaaaaa"),
+        sequence: "1".into(),
+        checkpoint: None,
+    }
+}
+
+fn key(name: &str) -> Key {
+    Key { namespace: "ns".into(), name: name.into() }
+}
+
+/// Answers to everything, with this value of the tripwire on the candidate, scraped at `at`.
+fn answers(of: &Questions, at: DateTime<Utc>, nan: f64) -> Arc<Readings> {
+    let labels = |revision: &str| BTreeMap::from([("pod".into(), "p".into()), ("espalier_dev_revision".into(), revision.to_owned())]);
+    let answer = |query: &Query| {
+        let value = if query.as_str().starts_with("nonfinite") { nan } else { 1.0 };
+        Reading::Series(vec![Arc::new(Series { labels: labels(CANDIDATE), samples: vec![Sample { at: at.timestamp_millis(), value }] })])
+    };
+    Arc::new(of.values().flat_map(|(asked, _)| asked.values().flatten()).map(|query| (query.clone(), answer(query))).collect())
+}
+
+#[test]
+fn instants_are_multiples_of_the_interval_since_the_epoch() {
+    let at = DateTime::from_timestamp_millis(15_000).unwrap();
+    assert_eq!(aligned_after(at, TimeDelta::seconds(15)).timestamp_millis(), 30_000);
+    assert_eq!(aligned_after(at + TimeDelta::milliseconds(1), TimeDelta::seconds(15)).timestamp_millis(), 30_000);
+    assert_eq!(aligned_after(at - TimeDelta::milliseconds(1), TimeDelta::seconds(15)).timestamp_millis(), 15_000);
+}
+
+#[test]
+fn instants_of_an_interval_that_does_not_divide_another_are_not_missed() {
+    let tracker = Tracker::default();
+    tracker.watch(&key("two"), watched("2s", 10));
+    tracker.watch(&key("three"), watched("3s", 10));
+    let mut instants = vec![time(0)];
+    while instants.len() < 5 {
+        instants.push(tracker.next_instant(*instants.last().unwrap()).unwrap());
+    }
+    assert_eq!(instants, [0, 2_000, 3_000, 4_000, 6_000].map(time));
+}
+
+#[test]
+fn an_exposed_candidate_is_glanced_at_between_instants_with_the_fewest_questions() {
+    let tracker = Tracker::default();
+    tracker.watch(&key("exposed"), watched("1s", 10));
+    tracker.watch(&key("dark"), watched("1s", 0));
+    assert_eq!(tracker.next_glance(time(1)), Some(time(250)));
+    let asked = tracker.glances(time(250));
+    let texts: Vec<&str> = asked.values().flat_map(|(asked, _)| asked.values().flatten()).map(Query::as_str).collect();
+    assert_eq!(texts, [r#"nonfinite_total{espalier_dev_revision!=""}"#]);
+    assert!(tracker.glances(time(1_000)).is_empty(), "at an instant everything is read anyway");
+    tracker.forget(&key("exposed"));
+    assert!(tracker.glances(time(250)).is_empty(), "nobody is on the other one");
+}
+
+#[test]
+fn a_crossing_between_instants_sends_one_rollback_and_whoever_decides_next_knows() {
+    let tracker = Tracker::default();
+    let watched = watched("1s", 10);
+    tracker.watch(&key("digits"), watched.clone());
+    for second in [1_000, 2_000] {
+        let answers = answers(&tracker.questions(time(second)), time(second - 10), 0.0);
+        let outcomes = tracker.absorb(&watched.server, time(second), time(second), |_| Arc::clone(&answers));
+        assert!(outcomes.iter().all(|outcome| outcome.failure.is_none()), "{outcomes:?}");
+    }
+    let good = answers(&tracker.glances(time(2_250)), time(2_240), 0.0);
+    assert!(tracker.glance(&watched.server, time(2_250), |_| Arc::clone(&good)).is_empty());
+    let bad = answers(&tracker.glances(time(2_500)), time(2_490), 1.0);
+    let outcomes = tracker.glance(&watched.server, time(2_500), |_| Arc::clone(&bad));
+    assert_eq!(outcomes.iter().map(|o| o.failure.as_ref().unwrap().reason.as_str()).collect::<Vec<_>>(), ["TripwireCrossed"]);
+    assert!(tracker.is_escaping(&key("digits")), "no raise may go out any more");
+    let (judgement, _) = tracker.judgement(&key("digits"), &watched.identity).unwrap();
+    assert!(matches!(judgement.overall, Overall::Fail(_)));
+    assert!(tracker.glances(time(2_750)).is_empty(), "the rollback is on its way");
+    assert!(tracker.glance(&watched.server, time(2_750), |_| Arc::clone(&bad)).is_empty());
+}
