@@ -27,7 +27,7 @@ pub struct Config {
     #[arg(long, env = "ESPALIER_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,
     /// Rollouts reconciled at the same time, 1 to 64.
-    #[arg(long, env = "ESPALIER_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, env = "ESPALIER_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
     /// Rollback writes in flight at the same time, 1 to 256.
     #[arg(long, env = "ESPALIER_ROLLBACK_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -11,7 +11,7 @@ from typing import Any
 from story.waiting import wait_until
 
 from . import counting, objects
-from .ground import Ground, condition, settle
+from .ground import Ground, settle
 
 Numbers = dict[str, Any]
 # A step that lasts longer than any measurement.
@@ -99,15 +99,22 @@ def rejected(ground: Ground, name: str, revision: str) -> bool:
 
 
 def promote(ground: Ground, names: list[str]) -> None:
-    """Has a person promote these: so that idle rollouts are of both kinds."""
+    """Has a person promote these, so that idle rollouts are of both kinds. What is refused, such as while the gateway is busy, is asked again."""
     ground.offer(names, "fourth", [TRIAL_SHARE], STAYS)
     trials = ground.on_trial(names, TRIAL_SHARE, 300)
-    # While the gateway has not taken the last step, the request would be refused.
-    taken = lambda: all(condition(one, "TrafficApplied") == "True" for name, one in ground.rollouts.newest().items() if name in trials)  # noqa: E731
-    wait_until("the gateway has taken their routes", lambda: taken() or "not yet", 180, 0.5)
-    for name, candidate in trials.items():
-        ground.request(name, "promote", candidate["revision"])
-    wait_until("they are promoted", lambda: not any(ground.rollouts.newest()[name]["status"].get("attempt") for name in names) or "not yet", 180, 0.5)
+    asked: set[str] = set()
+
+    def look() -> object:
+        newest = ground.rollouts.newest()
+        waiting = [name for name in names if newest[name]["status"].get("attempt")]
+        requests = {name: newest[name]["status"].get("lastRequest", {}) for name in waiting}
+        for name, request in requests.items():
+            if name not in asked or request.get("result") == "Refused":
+                ground.request(name, "promote", trials[name]["revision"])
+                asked.add(name)
+        return True if not waiting else f"{len(waiting)} wait: {requests[waiting[0]]}"
+
+    wait_until("they are promoted", look, 180, 1.0)
 
 
 def idle(ground: Ground, seconds: float) -> Numbers:

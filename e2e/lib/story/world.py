@@ -297,7 +297,10 @@ class World:
 
     def evidence(self) -> list[str]:
         """Status, routes, events, pods, what users saw, operator log."""
-        lines = ["status:", json.dumps({k: v for k, v in self.status().items() if k != "checkpoint"}, indent=1)]
+        lines = ["status:"]
+        for found in self.api.list("modelrollouts", self.namespace)[:4]:
+            status = {key: value for key, value in found.get("status", {}).items() if key != "checkpoint"}
+            lines += [found["metadata"]["name"], json.dumps(status, indent=1)]
         lines += ["routes:", *describe([v for name in self.routes.names() for v in self.routes.of(name)][-30:])]
         lines += ["events:", *self.events()[-20:]]
         lines += ["pods:", *[pod_text(pod) for pod in self.api.list("pods", self.namespace)]]

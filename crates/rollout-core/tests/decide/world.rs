@@ -14,8 +14,8 @@ use rollout_core::route;
 use rollout_core::spec::{PolicySpec, RolloutSpec};
 use rollout_core::status::{AttemptPhase, Status};
 use rollout_core::validate::{Problem, validate};
-use rollout_core::verdict::Judgement;
-use rollout_core::weights::Exposure;
+use rollout_core::verdict::{Judgement, Overall};
+use rollout_core::weights::{Exposure, Grounds, RaiseTicket};
 use serde_json::{Value, json};
 
 use crate::judge::Judge;
@@ -81,6 +81,7 @@ pub struct World {
     route_since: DateTime<Utc>,
     version: i64,
     quiet_until: DateTime<Utc>,
+    decided_on: Option<Judgement>,
     plans: RefCell<BTreeMap<(i64, i64), Result<Plan, Vec<Problem>>>>,
 }
 
@@ -119,6 +120,7 @@ impl World {
             route_since: at(0),
             version: 1,
             quiet_until: at(0),
+            decided_on: None,
             plans: RefCell::default(),
         }
     }
@@ -241,6 +243,7 @@ impl World {
         self.steps += 1;
         self.settle_cluster();
         self.run_script();
+        self.decided_on = self.judgement();
         let decision = self.decide();
         self.check_decision(&decision);
         self.situations.insert(format!("{:?}", decision.situation).split('(').next().unwrap().to_owned());
@@ -435,9 +438,35 @@ impl World {
                 assert_eq!(write.ticket().is_some(), raises, "what has a ticket goes after the status, all else before");
                 if let Some(ticket) = write.ticket() {
                     assert!(ticket.is_fresh(self.now));
-                    assert!(ticket.grounds() != &rollout_core::weights::Grounds::InitialDeployment || self.status.stable.is_none());
+                    self.check_grounds(ticket);
                 }
                 self.put_route(write.object());
+            }
+        }
+    }
+
+    /// A raise has grounds that hold at this moment, and leads one step up.
+    fn check_grounds(&self, ticket: &RaiseTicket) {
+        let attempt = self.status.attempt.as_ref();
+        let plan = self.plan();
+        let stage = attempt.and_then(|a| Some((a, plan.as_ref().ok()?.stages.get(usize::try_from(a.stage).unwrap())?)));
+        let verdict = self.decided_on.as_ref().map(|j| &j.overall);
+        match ticket.grounds() {
+            Grounds::InitialDeployment => assert!(self.status.stable.is_none()),
+            Grounds::ServedBefore => assert!(self.status.history.iter().any(|h| h.revision == *ticket.candidate())),
+            Grounds::Requested { id } => assert_eq!(self.status.last_request.as_ref().map(|r| &r.id), Some(id)),
+            Grounds::FirstStep { plan_hash } => {
+                let (attempt, stage) = stage.unwrap();
+                assert!((attempt.step, &attempt.plan_hash) == (0, plan_hash) && ticket.to() == stage.steps[0]);
+                assert!(matches!(verdict, Some(Overall::Hold(_) | Overall::StepPass(_) | Overall::StagePass(_))), "{verdict:?}");
+            }
+            Grounds::Passed { position, plan_hash } => {
+                let (Some(Overall::StepPass(pass) | Overall::StagePass(pass)), (attempt, stage)) = (verdict, stage.unwrap()) else {
+                    panic!("raised on {verdict:?}");
+                };
+                assert!(pass.is_for(ticket.candidate(), *position, plan_hash) && attempt.plan_hash == *plan_hash);
+                let next = if attempt.phase == AttemptPhase::Promoting { Exposure::FULL } else { stage.steps[position.step + 1] };
+                assert_eq!(ticket.to(), next, "one step at a time");
             }
         }
     }
