@@ -135,7 +135,13 @@ fn policy(ctx: &Context, key: &Key, spec: &RolloutSpec, status: &Status) -> (Pol
 
 fn plan(spec: &RolloutSpec, policy: Option<&PolicySpec>) -> Result<Plan, Vec<Problem>> {
     policy.map_or_else(
-        || Err(vec![Problem::new("spec.policyRef.name", spec.policy_ref.name.clone(), "the name of an EvaluationPolicy in this namespace")]),
+        || {
+            Err(vec![Problem::new(
+                "spec.policyRef.name",
+                spec.policy_ref.name.clone(),
+                "the name of an EvaluationPolicy in this namespace",
+            )])
+        },
         |policy| validate::validate(spec, policy),
     )
 }

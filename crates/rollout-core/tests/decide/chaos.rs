@@ -46,7 +46,10 @@ fn some_spec(dice: &mut Dice) -> rollout_core::spec::RolloutSpec {
         0 => spec_with(model, json!({"suspend": true})),
         1 => spec_with(model, json!({"onInconclusive": "Pause"})),
         2 => spec_with(model, json!({"stages": [{"name": "x", "type": "Canary", "steps": ["50%", "5%"]}]})),
-        3 => spec_with(model, json!({"stages": [{"name": "ab", "type": "ABTest", "steps": ["10%", "30%"], "assignment": {"header": "x-id"}}]})),
+        3 => spec_with(
+            model,
+            json!({"stages": [{"name": "ab", "type": "ABTest", "steps": ["10%", "30%"], "assignment": {"header": "x-id"}}]}),
+        ),
         _ => spec(model),
     }
 }
@@ -68,7 +71,8 @@ fn something(world: &mut World, dice: &mut Dice) {
     match dice.roll(11) {
         0 => world.apply(some_spec(dice)),
         1 | 2 => {
-            let candidate = world.status.candidate.as_ref().or(world.status.stable.as_ref()).map(|s| s.revision.to_string()).unwrap_or_default();
+            let candidate =
+                world.status.candidate.as_ref().or(world.status.stable.as_ref()).map(|s| s.revision.to_string()).unwrap_or_default();
             let verb = dice.pick(&["promote", "abort", "retry", "pause", "resume", "approve", "rollback", "nonsense"]);
             let id = dice.roll(1 << 20).to_string();
             world.ask(&id, verb, &candidate);

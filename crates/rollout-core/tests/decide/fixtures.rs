@@ -82,10 +82,10 @@ pub fn trial() -> World {
 /// A judge that finds harm once the attempt has been `seconds` in this step.
 pub fn harm_at(stage: i32, step: i32, seconds: i64) -> Judge {
     Judge::who(move |attempt, time| {
-            let there = attempt.stage == stage && attempt.step == step && time >= TimeDelta::seconds(seconds);
-            // Harm that was found is not forgotten while the attempt goes on.
-            (there || attempt.stage > stage).then(|| Overall::Fail(failure("Harmful")))
-        })
+        let there = attempt.stage == stage && attempt.step == step && time >= TimeDelta::seconds(seconds);
+        // Harm that was found is not forgotten while the attempt goes on.
+        (there || attempt.stage > stage).then(|| Overall::Fail(failure("Harmful")))
+    })
 }
 
 /// A Service of the user, with ready pods.

@@ -312,9 +312,9 @@ fn an_inconclusive_stage_is_rolled_back_or_paused_as_the_user_wants() {
     for pause in [false, true] {
         let mut world = trying(spec("a"), spec_with("b", if pause { json!({"onInconclusive": "Pause"}) } else { json!({}) }));
         world.judge = Judge::who(|a, time| {
-                (a.number == 0 && a.stage == 1 && a.step == 2 && time > TimeDelta::minutes(1))
-                    .then(|| Overall::Inconclusive(failure("Warning")))
-            });
+            (a.number == 0 && a.stage == 1 && a.step == 2 && time > TimeDelta::minutes(1))
+                .then(|| Overall::Inconclusive(failure("Warning")))
+        });
         world.rest();
         if !pause {
             assert_eq!(world.condition("Ready").1, "RolledBack");
@@ -333,8 +333,8 @@ fn an_inconclusive_stage_is_rolled_back_or_paused_as_the_user_wants() {
 fn a_stage_whose_time_is_over_before_it_could_begin_ends_too() {
     let mut world = trial();
     world.judge = Judge::who(|a, _| {
-            (a.stage == 1 && a.phase == AttemptPhase::Preparing).then(|| Overall::Inconclusive(failure("MaxDurationExceeded")))
-        });
+        (a.stage == 1 && a.phase == AttemptPhase::Preparing).then(|| Overall::Inconclusive(failure("MaxDurationExceeded")))
+    });
     world.preflight = Vec::new();
     world.rest();
     assert_eq!((world.condition("Ready").1, world.status.rejected[0].reason.as_str()), ("RolledBack", "Inconclusive"));
