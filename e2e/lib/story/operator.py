@@ -126,7 +126,7 @@ class Pods:
 
     def start(self) -> None:
         """helm upgrade --install, and waits for every pod."""
-        helm(self.cluster, "upgrade", "--install", RELEASE, str(CHART), "--create-namespace", *values(self.count), "--wait", "--timeout", "90s")
+        helm(self.cluster, "upgrade", "--install", RELEASE, str(CHART), "--create-namespace", "--force-conflicts", *values(self.count), "--wait", "--timeout", "90s")
 
     def stop(self) -> None:
         """Scales to zero; the release stays."""
