@@ -32,6 +32,6 @@ def tell(world: World) -> None:
     wait_until("the request is answered", lambda: same(world.status().get("lastRequest", {}).get("id"), asked))
     check("it is accepted", same(world.status()["lastRequest"]["result"], "Accepted"))
     world.wait_share(candidate["service"], 10)
-    latch = world.wait_rejected(candidate)
-    check("tried a second time", same((world.ladder(candidate["service"]), latch["attempts"]), (ladder + [10.0, 0.0], 2)))
+    world.wait_rejected(candidate, attempts=2)
+    check("tried a second time", same(world.ladder(candidate["service"]), ladder + [10.0, 0.0]))
     check("no request failed", same(users.stop()["total"]["not_ok"], 0))

@@ -9,6 +9,7 @@ from typing import Any
 
 from story.api import Object
 from story.objects import canary, own_workload, rollout
+from story.traffic import Traffic
 from story.waiting import at_most, check, same, wait_until, within
 from story.world import World
 
@@ -55,9 +56,10 @@ def tell(world: World) -> None:
     world.faults("app=pruned-90", latency_ms=1000)
     world.policy({name: None for name in ("accuracy", "errors", "power", "nan")} | {"latency": LATENCY})
     world.apply(*one(world, "lost", "structured-50", policyRef={"name": "missing"}))
-    users = {name: world.traffic(10, "--feedback", "off", "--timeout-ms", "5000", host=host(world, name)) for name in (*GOOD, *BAD)}
     for good, bad in zip(GOOD, BAD):
         world.apply(*one(world, good, "structured-50"), *one(world, bad, "pruned-90"))
+    users: dict[str, Traffic] = {}
+    wait_until("everybody has users", lambda: same(len(started(world, users)), len(GOOD + BAD)), 120)
 
     wait_until("all bad ones are rolled back", lambda: everyone(world, BAD, "RolledBack"), 180)
     wait_until("all good ones are promoted", lambda: everyone(world, GOOD, "Promoted"), 240)
@@ -69,14 +71,23 @@ def tell(world: World) -> None:
     totals = stopped(users)
     for name, total in totals.items():
         check(f"no request of {name} failed", within(total["by_code"], ["200", "404"]))
-    sent = sum(totals[name]["sent"] for name in BAD)
     slow = sum(one["requests"] for name in BAD for revision, one in totals[name]["revisions"].items() if revision not in ("baseline", "unknown"))
-    check("users of the bad ones lost little", at_most(100 * slow / sent, 6, " % slow answers"))
     exposed = [seconds_exposed(world, name) for name in BAD]
-    world.note(f"bad ones exposed {min(exposed):.0f} to {max(exposed):.0f} s; {slow} slow answers of {sent}")
+    # A fifth of ten requests a second, and a few that were on their way.
+    check("users of the bad ones met them no more than the step allows", at_most(slow, 1.3 * 0.2 * 10 * (sum(exposed) + len(BAD)), " slow answers"))
+    world.note(f"bad ones exposed {min(exposed):.0f} to {max(exposed):.0f} s; {slow} slow answers")
 
 
-def stopped(users: dict[str, Any]) -> dict[str, Any]:
+def started(world: World, users: dict[str, Traffic]) -> dict[str, Traffic]:
+    """Users for every route that the gateway has taken. Before that it may know a route and not yet its endpoints, which is no rollout's fault."""
+    for route in world.api.list("httproutes", world.namespace):
+        name = route["metadata"]["name"]
+        if route.get("status", {}).get("parents") and name not in users and name in GOOD + BAD:
+            users[name] = world.traffic(10, "--feedback", "off", "--timeout-ms", "5000", host=host(world, name))
+    return users
+
+
+def stopped(users: dict[str, Traffic]) -> dict[str, Any]:
     """The totals of all users, who stop side by side."""
     with ThreadPoolExecutor(16) as pool:
         return dict(zip(users, pool.map(lambda each: each.stop()["total"], users.values())))

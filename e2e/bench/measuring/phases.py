@@ -52,10 +52,11 @@ def climb(ground: Ground) -> Numbers:
     candidate = ground.on_trial(["climber"], CLIMB[0], 60)["climber"]["service"]
     ground.on_trial(["climber"], CLIMB[-1], 300)
     raises = ground.routes.raises("climber", candidate, 0.0)
-    since, until = raises[0], raises[-1]
-    routes = [change for change in ground.routes.changes["climber"] if since < change.at <= until]
-    # The status of a raise is written before its route, so the first one's lies before `since` and the last one's before `until`.
-    statuses = ground.rollouts.status_writes("climber", since, until)
+    routes = [change for change in ground.routes.changes["climber"] if raises[0] < change.at <= raises[-1]]
+    # A raise is on record before it is on the route: the statuses after the record of the first raise, up to that of the last one.
+    statuses = ground.rollouts.status_writes("climber", 0.0, time.time())
+    recorded = [number for number, write in enumerate(statuses) if (write.kind, write.detail) == ("decision", "Raised")]
+    statuses = statuses[recorded[0] + 1 : recorded[-1] + 1]
     wait_until("the climber is promoted", lambda: ground.rollouts.newest()["climber"]["status"].get("attempt") is None or "not yet", 120)
     settle(ground, 8)
     return {
@@ -64,7 +65,7 @@ def climb(ground: Ground) -> Numbers:
         "status_writes": dict(Counter(write.kind for write in statuses)),
         "details": dict(Counter(f"{write.kind}: {write.detail}" for write in statuses)),
         "whole_attempt": dict(counting.operator_writes(ground.metrics) - before),
-        "seconds": until - since,
+        "seconds": raises[-1] - raises[0],
         "load": counting.load(),
     }
 

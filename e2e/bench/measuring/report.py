@@ -25,6 +25,13 @@ def spread(values: list[float]) -> str:
     return f"{quantile(values, 0.5):.0f} / {quantile(values, 0.99):.0f} / {max(values):.0f}"
 
 
+def brief(result: object) -> str:
+    """For a line of progress."""
+    parts = result if isinstance(result, tuple) else (result,)
+    found = [part for part in parts if isinstance(part, dict) and "milliseconds" in part]
+    return "".join(f", {spread(part['milliseconds'])} ms" for part in found)
+
+
 def counts(found: dict[str, float]) -> str:
     """`2 update httproutes, 1 …`, or 0."""
     return ", ".join(f"{count:g} {what}" for what, count in sorted(found.items())) or "0"

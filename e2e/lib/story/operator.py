@@ -209,7 +209,8 @@ def answers(url: str) -> object:
 
 def run(command: list[str], environment: dict[str, str], check: bool = True) -> str:
     """Runs a program; its own words are the best explanation when it fails."""
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    # Without a home kubectl would put its cache into the working directory.
+    done = subprocess.run(command, env={"HOME": "/tmp"} | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if check and done.returncode:
         raise RuntimeError(f"`{' '.join(command)}` ended with {done.returncode}: {done.stdout.strip()[-2000:]}")
     return done.stdout

@@ -1,9 +1,11 @@
 """Users: the load generator against the gateway, for one host name. Counts what they received; judges nothing."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ from urllib.request import Request, urlopen
 from . import binaries
 
 Stats = dict[str, Any]
+# Begins elsewhere in each process, so that runs side by side rarely meet.
+PORTS = iter([20000 + (os.getpid() * 131 + offset) % 12000 for offset in range(12000)])
+PORTS_LOCK = threading.Lock()
 
 
 class Traffic:
@@ -25,7 +30,8 @@ class Traffic:
         command += ["--control", self.control, "--report", str(self.report), "--quiet", *flags]
         with open(folder / "traffic.log", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.began = time.monotonic()
+        # A generator that cannot start must not look like users who stay away.
+        self.stats()
 
     def call(self, path: str, body: object = None) -> Stats:
         """Asks the generator; it may need a moment until it listens."""
@@ -80,8 +86,13 @@ def of_revision(stats: Stats, revision: str) -> Stats:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
+    """A port below those that the kernel gives to outgoing connections, handed out once per run."""
+    with PORTS_LOCK:
+        for port in PORTS:
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                    return port
+                except OSError:
+                    continue
+    raise OSError("no port from 20000 to 31999 is free")

@@ -258,13 +258,14 @@ class World:
         look = lambda: True if self.share(service, name) == percent else f"{self.share(service, name):g} %; {self.shown()}"  # noqa: E731
         return wait_until(f"{service} has {percent:g} %", look, seconds)
 
-    def wait_rejected(self, serving: Object, seconds: float = 60) -> Object:
-        """Until a revision is latched as rejected and has no users; returns the latch."""
+    def wait_rejected(self, serving: Object, attempts: int = 1, seconds: float = 60) -> Object:
+        """Until a revision is latched as rejected so many times and has no users; returns the latch."""
         revision, service = serving["revision"], serving["service"]
 
         def look() -> object:
-            if not self.rejected(revision):
-                return f"not rejected; {self.shown()}"
+            times = self.rejected(revision).get("attempts", 0)
+            if times < attempts:
+                return f"rejected {times} time(s); {self.shown()}"
             return True if self.share(service) == 0 else f"rejected, and {self.share(service):g} % of the users"
 
         wait_until(f"revision {revision} is rolled back", look, seconds)

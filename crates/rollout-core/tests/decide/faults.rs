@@ -318,6 +318,18 @@ fn a_restored_object_without_status_takes_what_the_route_says_and_never_what_was
     world.rest();
     failure_free_end(&world, &spec("b"));
 
+    // On trial against a baseline, and the route does not say which is which any more.
+    let mut world = over_baseline(spec_with("b", json!({"baseline": baseline()})));
+    world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+    world.status = rollout_core::status::Status::default();
+    world.edit_route(|r| {
+        r["metadata"].as_object_mut().unwrap().remove("annotations");
+    });
+    world.run_until("found", |w| w.status.stable.is_some());
+    assert_eq!(world.stable(), "baseline");
+    world.rest();
+    failure_free_end(&world, &world.spec.clone());
+
     // No route to tell: it holds, and says what to do.
     let mut world = trial();
     world.run_until("there", |w| w.is_at(1, 2));
@@ -384,4 +396,45 @@ fn suspended_deployments_meet_their_deadline_too() {
     world.apply(spec_with("b", json!({"suspend": true})));
     world.rest();
     assert_eq!(world.condition("Ready").1, "RolledBack");
+}
+
+#[test]
+fn a_first_revision_whose_spec_or_policy_cannot_be_used_is_not_served() {
+    let mut world = World::new(spec("a"), policy());
+    world.policy = None;
+    world.rest();
+    assert_eq!((world.condition("Ready").1, world.route.is_some(), world.workloads.len()), ("PolicyNotFound", false, 0));
+    world.policy = Some((1, policy()));
+    world.rest();
+    failure_free_end(&world, &spec("a"));
+    let mut world = World::new(spec_with("a", json!({"stages": [{"name": "x", "type": "Canary", "steps": ["50%", "5%"]}]})), policy());
+    world.rest();
+    assert_eq!((world.condition("Ready").1, world.route.is_some(), world.workloads.len()), ("InvalidSpec", false, 0));
+}
+
+#[test]
+fn a_spec_that_moves_on_once_everybody_is_on_the_candidate_and_stable_is_gone_swaps_the_roles_first() {
+    let mut world = over_baseline(spec_with("b", json!({"baseline": baseline()})));
+    world.gateway_delay = TimeDelta::seconds(30);
+    world.run_until("everybody", |w| w.candidate_share() == 100);
+    let stable = world.status.stable.clone().unwrap();
+    world.workloads.remove(&stable.revision);
+    world.services.clear();
+    let next = spec_with("c", json!({"baseline": baseline()}));
+    world.apply(next.clone());
+    world.step();
+    assert_eq!(world.share(&service(&spec("b"))), 100, "there is nobody else to answer");
+    world.rest();
+    failure_free_end(&world, &next);
+}
+
+#[test]
+fn a_candidate_that_cannot_be_created_is_rejected_without_being_created_once_more() {
+    let mut world = trial();
+    world.run_until("deploying", |w| w.phase() == Some(AttemptPhase::Deploying));
+    world.workloads.remove(&id_of(&spec("b")));
+    world.now += TimeDelta::minutes(11);
+    let decision = world.decide();
+    assert_eq!(decision.status.rejected.len(), 1);
+    assert!(!decision.first.contains(&rollout_core::decide::Write::Ensure(id_of(&spec("b")))), "{:?}", decision.first);
 }

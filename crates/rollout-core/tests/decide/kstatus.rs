@@ -1,4 +1,4 @@
-//! The rules by which GitOps tools read a status, ported, and what they must read in every situation.
+//! The rules by which deployment tools read a status, ported, and what they must read in every situation.
 
 use rollout_core::decide::Situation;
 use rollout_core::spec::ReadyWhen;
@@ -15,10 +15,10 @@ pub enum Reading {
 
 /// The rules, on the JSON that a tool sees.
 pub fn read(status: &Value, generation: i64) -> Reading {
-    if let Some(observed) = status.get("observedGeneration") {
-        if observed.as_i64().expect("observedGeneration is an integer") != generation {
-            return Reading::InProgress;
-        }
+    if let Some(observed) = status.get("observedGeneration")
+        && observed.as_i64().expect("observedGeneration is an integer") != generation
+    {
+        return Reading::InProgress;
     }
     let none = Vec::new();
     let conditions = status.get("conditions").and_then(Value::as_array).unwrap_or(&none);

@@ -7,9 +7,11 @@
 #![allow(clippy::collapsible_if, clippy::type_complexity, clippy::nonminimal_bool, clippy::struct_excessive_bools)]
 
 mod chaos;
+mod checks;
 mod crash;
 mod faults;
 mod fixtures;
+mod gateway;
 mod judge;
 mod kstatus;
 mod probation;

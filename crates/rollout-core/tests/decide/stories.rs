@@ -1,8 +1,11 @@
 //! Whole stories, from the first apply to the end.
 
 use chrono::TimeDelta;
+use rollout_core::decide::decide;
 use rollout_core::status::AttemptPhase;
+use rollout_core::testing::pass;
 use rollout_core::verdict::Overall;
+use rollout_core::weights::Position;
 use serde_json::json;
 
 use crate::fixtures::{
@@ -348,6 +351,34 @@ fn a_pass_for_something_else_raises_nothing() {
         world.step();
     }
     assert!(shares(&world).iter().all(|s| *s == 0));
+}
+
+#[test]
+fn a_pass_that_comes_sooner_than_the_step_needs_raises_nothing() {
+    let mut world = trial();
+    world.judge = Judge::who(|attempt, time| {
+        let at = attempt.step_started? + time;
+        let position = Position { stage: usize::try_from(attempt.stage).ok()?, step: usize::try_from(attempt.step).ok()? };
+        let judged = attempt.stage == 1 && attempt.step < 2 && attempt.phase == AttemptPhase::Judging;
+        judged.then(|| Overall::StepPass(pass(id_of(&spec("b")), position, &attempt.plan_hash, at)))
+    });
+    world.run_until("there", |w| w.is_at(1, 2));
+    let raised: Vec<_> = world.status.decisions.iter().filter(|d| d.action == "Raised").map(|d| d.time).collect();
+    assert_eq!(raised.len(), 3);
+    assert!(raised.windows(2).all(|times| times[0] - times[1] >= TimeDelta::minutes(2)), "{raised:?}");
+}
+
+#[test]
+fn a_judgement_of_the_attempt_before_is_not_held_against_this_one() {
+    let mut world = trial();
+    world.judge = harm_at(1, 1, 0);
+    world.run_until("judged", |w| w.decide().status.rejected.len() == 1);
+    let harm = world.judge.judge(&world.status, world.plan().ok().as_ref(), world.now).unwrap();
+    world.judge = Judge::default();
+    world.apply(spec("c"));
+    world.run_until("the next is on trial", |w| w.status.candidate.as_ref().is_some_and(|c| c.revision == id_of(&spec("c"))));
+    let decision = decide(&world.observe(), &world.plan(), Some(&harm), world.now);
+    assert!(decision.status.rejected.is_empty() && decision.status.attempt.is_some());
 }
 
 #[test]

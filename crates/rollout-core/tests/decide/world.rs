@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rollout_core::decide::{Decision, Event, Situation, Write, control_name, decide};
+use rollout_core::decide::{Decision, Event, Write, control_name, decide};
 use rollout_core::observed::{Cause, Observed, PolicyView, RequestText, WorkloadView};
 use rollout_core::plan::Plan;
 use rollout_core::revision::{self, RevisionId};
@@ -14,12 +14,11 @@ use rollout_core::route;
 use rollout_core::spec::{PolicySpec, RolloutSpec};
 use rollout_core::status::{AttemptPhase, Status};
 use rollout_core::validate::{Problem, validate};
-use rollout_core::verdict::{Judgement, Overall};
-use rollout_core::weights::{Exposure, Grounds, RaiseTicket};
+use rollout_core::verdict::Judgement;
 use serde_json::{Value, json};
 
+use crate::gateway::accept;
 use crate::judge::Judge;
-use crate::kstatus;
 
 pub const NAME: &str = "digits";
 
@@ -47,7 +46,11 @@ pub struct Crash {
 /// A condition on the world, and what somebody else does once it holds.
 type Script = (Rc<dyn Fn(&World) -> bool>, Rc<dyn Fn(&mut World)>);
 
+/// What was made of a generation of the spec and one of the policy.
+type Plans = BTreeMap<(i64, i64), Result<Plan, Vec<Problem>>>;
+
 #[derive(Clone)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact about the cluster or the operator, and any of them may hold beside the others.
 pub struct World {
     pub now: DateTime<Utc>,
     pub spec: RolloutSpec,
@@ -81,8 +84,9 @@ pub struct World {
     route_since: DateTime<Utc>,
     version: i64,
     quiet_until: DateTime<Utc>,
-    decided_on: Option<Judgement>,
-    plans: RefCell<BTreeMap<(i64, i64), Result<Plan, Vec<Problem>>>>,
+    /// The judgement that the last decision was taken on.
+    pub decided_on: Option<Judgement>,
+    plans: RefCell<Plans>,
 }
 
 pub fn at(seconds: i64) -> DateTime<Utc> {
@@ -324,7 +328,7 @@ impl World {
         }
     }
 
-    fn all_services(&self) -> BTreeSet<String> {
+    pub fn all_services(&self) -> BTreeSet<String> {
         let mut names = self.services.clone();
         for (revision, workload) in &self.workloads {
             let name = self.service_of(revision);
@@ -445,32 +449,6 @@ impl World {
         }
     }
 
-    /// A raise has grounds that hold at this moment, and leads one step up.
-    fn check_grounds(&self, ticket: &RaiseTicket) {
-        let attempt = self.status.attempt.as_ref();
-        let plan = self.plan();
-        let stage = attempt.and_then(|a| Some((a, plan.as_ref().ok()?.stages.get(usize::try_from(a.stage).unwrap())?)));
-        let verdict = self.decided_on.as_ref().map(|j| &j.overall);
-        match ticket.grounds() {
-            Grounds::InitialDeployment => assert!(self.status.stable.is_none()),
-            Grounds::ServedBefore => assert!(self.status.history.iter().any(|h| h.revision == *ticket.candidate())),
-            Grounds::Requested { id } => assert_eq!(self.status.last_request.as_ref().map(|r| &r.id), Some(id)),
-            Grounds::FirstStep { plan_hash } => {
-                let (attempt, stage) = stage.unwrap();
-                assert!((attempt.step, &attempt.plan_hash) == (0, plan_hash) && ticket.to() == stage.steps[0]);
-                assert!(matches!(verdict, Some(Overall::Hold(_) | Overall::StepPass(_) | Overall::StagePass(_))), "{verdict:?}");
-            }
-            Grounds::Passed { position, plan_hash } => {
-                let (Some(Overall::StepPass(pass) | Overall::StagePass(pass)), (attempt, stage)) = (verdict, stage.unwrap()) else {
-                    panic!("raised on {verdict:?}");
-                };
-                assert!(pass.is_for(ticket.candidate(), *position, plan_hash) && attempt.plan_hash == *plan_hash);
-                let next = if attempt.phase == AttemptPhase::Promoting { Exposure::FULL } else { stage.steps[position.step + 1] };
-                assert_eq!(ticket.to(), next, "one step at a time");
-            }
-        }
-    }
-
     fn scale(&mut self, revision: &RevisionId, to: i32) {
         let service = format!("{NAME}-{revision}");
         assert_eq!(self.share(&service), 0, "{revision} is scaled down while it has users");
@@ -482,18 +460,7 @@ impl World {
     fn put_route(&mut self, object: &Value) {
         if let Some(live) = &self.route {
             assert_eq!(object.pointer("/metadata/resourceVersion"), live.pointer("/metadata/resourceVersion"), "written from what is live");
-            if !self.foreign {
-                let lowered = self.lowers(live, object);
-                let mut unprepared = route::unprepared(live, object.get("spec").unwrap());
-                // A slice of everybody takes every request before control does. Where the old arm is gone, or comes back as a candidate, there
-                // is nothing to empty control into.
-                let candidate = self.status.candidate.as_ref().map(|c| c.service.clone());
-                unprepared.retain(|name| {
-                    let arm = name.trim_end_matches("-control");
-                    self.all_services().contains(arm) && candidate.as_deref() != Some(arm)
-                });
-                assert!(unprepared.is_empty() || lowered, "{unprepared:?} would answer 503:\n{live:#}\n{object:#}");
-            }
+            self.check_prepared(live, object);
         }
         for rule in object["spec"]["rules"].as_array().unwrap() {
             let sum: i64 = rule["backendRefs"].as_array().unwrap().iter().map(|r| r["weight"].as_i64().unwrap_or(1)).sum();
@@ -506,11 +473,6 @@ impl World {
         {
             self.exposures.push((revision, share));
         }
-    }
-
-    fn lowers(&self, live: &Value, object: &Value) -> bool {
-        let of = |route: &Value, service: &str| route::exposure(route, service).share;
-        self.all_services().iter().any(|s| of(object, s) < of(live, s) && of(object, s) == Exposure::ZERO && !s.ends_with("-control"))
     }
 
     /// The route as the API server stores it.
@@ -538,83 +500,8 @@ impl World {
         self.set_route(object);
     }
 
-    fn check_decision(&self, decision: &Decision) {
-        assert!(decision.next_check >= TimeDelta::milliseconds(200) && decision.next_check <= TimeDelta::seconds(300));
-        let routes = |writes: &[Write]| writes.iter().filter(|w| matches!(w, Write::Route(_))).count();
-        assert!(routes(&decision.first) + routes(&decision.then) <= 1, "one write of the route per decision");
-        if routes(&decision.first) == 1 {
-            assert!(matches!(decision.first[0], Write::Route(_)), "what lowers goes first");
-        }
-        let mut reasons: Vec<_> = decision.events.iter().map(|e| e.reason).collect();
-        reasons.dedup();
-        assert!(decision.events.len() <= 2 && reasons.len() == decision.events.len(), "one event per transition: {:?}", decision.events);
-        if matches!(decision.situation, Situation::Terminating(_)) {
-            return;
-        }
-        kstatus::check(&decision.status, self.generation, &decision.situation, self.spec.ready_when);
-        assert!(decision.status.decisions.len() <= 20 && decision.status.rejected.len() <= 20);
-        for condition in &decision.status.conditions {
-            assert!(!condition.message.is_empty() && !condition.reason.is_empty(), "{condition:?}");
-            assert!(condition.observed_generation <= self.generation);
-        }
-    }
-
-    /// What must hold after every write.
-    fn check_world(&self) {
-        let Some(live) = &self.route else { return };
-        if self.foreign {
-            return;
-        }
-        let share = |service: &str| route::exposure(live, service).share;
-        let trusted: BTreeSet<String> = [&self.status.stable].into_iter().flatten().map(|s| s.service.clone()).collect();
-        let previous =
-            self.status.probation.iter().map(|p| p.previous.service.clone()).chain(self.status.history.first().map(|h| h.service.clone()));
-        let previous: BTreeSet<String> = previous.collect();
-        for revision in self.workloads.keys() {
-            let service = self.service_of(revision);
-            if trusted.contains(&service) || previous.contains(&service) || self.status.stable.is_none() {
-                continue;
-            }
-            let candidate = self.status.candidate.as_ref().filter(|c| c.revision == *revision);
-            let allowed = match (candidate, &self.status.attempt) {
-                (Some(_), Some(attempt)) => attempt.intent,
-                _ => Exposure::ZERO,
-            };
-            assert!(share(&service) <= allowed, "{service} has {}, decided were {allowed}: {live:#}", share(&service));
-        }
-        if let (Some(attempt), Ok(plan)) = (&self.status.attempt, self.plan())
-            && attempt.phase == AttemptPhase::Judging
-            && plan.hash == attempt.plan_hash
-        {
-            let stage = &plan.stages[usize::try_from(attempt.stage).unwrap()];
-            let step = stage.steps[usize::try_from(attempt.step).unwrap()];
-            assert!(attempt.intent <= step, "exposure {} is above the step's {step}", attempt.intent);
-        }
-        assert!(!route::exposure(live, &trusted.iter().next().cloned().unwrap_or_default()).all_zero);
-    }
-
     /// Name of the control Service of what serves.
     pub fn control(&self) -> String {
         self.status.stable.as_ref().map(control_name).unwrap_or_default()
     }
-}
-
-/// The gateway takes the route: accepted, and resolved when every Service is there.
-fn accept(live: &mut Value, services: &BTreeSet<String>) {
-    let generation = live["metadata"]["generation"].clone();
-    let refs: Vec<String> = live["spec"]["rules"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|rule| rule["backendRefs"].as_array().cloned().unwrap_or_default())
-        .map(|r| r["name"].as_str().unwrap().to_owned())
-        .collect();
-    let missing = refs.iter().find(|name| !services.contains(*name));
-    let condition = |kind: &str, good: bool, message: String| {
-        json!({"type": kind, "status": if good { "True" } else { "False" }, "reason": if good { kind } else { "BackendNotFound" },
-            "message": message, "observedGeneration": generation})
-    };
-    let resolved = condition("ResolvedRefs", missing.is_none(), missing.map_or_else(String::new, |m| format!("Service {m} not found")));
-    live["status"] =
-        json!({"parents": [{"parentRef": {"name": "gw"}, "conditions": [condition("Accepted", true, String::new()), resolved]}]});
 }

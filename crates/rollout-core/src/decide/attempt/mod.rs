@@ -12,11 +12,11 @@ use crate::status::{Attempt, AttemptPhase, Serving};
 use crate::verdict::Failure;
 use crate::weights::Exposure;
 
-use super::Situation;
 use super::draft::{AT_ONCE, Draft, clip};
 use super::notes;
 use super::settled;
 use super::shapes::Arms;
+use super::{Situation, Write};
 
 pub use promotion::promote;
 pub use stage::{INCONCLUSIVE, may_carry};
@@ -70,7 +70,11 @@ pub fn start_or_cancel(draft: &mut Draft<'_>) -> Option<Situation> {
 /// Takes the candidate off when the spec does not ask for it any more.
 pub fn cancel_if_moved_on(draft: &mut Draft<'_>) -> Option<Situation> {
     let (candidate, stable, running) = (draft.status.candidate.clone()?, draft.status.stable.clone()?, draft.status.attempt.clone()?);
-    if candidate.revision == draft.desired {
+    // Everybody is on the candidate and its predecessor is gone: the roles swap first, or there would be nobody to answer.
+    let deserted = running.phase == AttemptPhase::Promoting
+        && draft.live_share(&candidate.service) == Exposure::FULL
+        && !draft.workload(&stable.revision).service_exists;
+    if candidate.revision == draft.desired || deserted {
         return None;
     }
     let trial = Trial { running: &running, candidate: &candidate, stable: &stable };
@@ -153,8 +157,11 @@ pub fn roll_back(draft: &mut Draft<'_>, failure: &Failure) {
 }
 
 fn end(draft: &mut Draft<'_>) {
+    if let Some(candidate) = draft.status.candidate.take() {
+        // What cannot be created must not keep its own end from being recorded.
+        draft.first.retain(|write| *write != Write::Ensure(candidate.revision.clone()));
+    }
     draft.status.attempt = None;
-    draft.status.candidate = None;
     draft.status.checkpoint = None;
     draft.check_in(AT_ONCE);
 }

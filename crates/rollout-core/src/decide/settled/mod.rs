@@ -55,7 +55,9 @@ pub fn unusable(draft: &mut Draft<'_>, plan: &Result<Plan, Vec<Problem>>) -> Opt
     if missing && draft.status.stable.as_ref().is_some_and(|s| s.revision == draft.desired) {
         return None;
     }
-    draft.status.stable.as_ref()?;
+    if draft.status.stable.is_none() {
+        return Some(situation);
+    }
     if let Some(left) = leave_probation(draft) {
         return Some(left);
     }
