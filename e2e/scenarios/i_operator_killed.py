@@ -32,7 +32,7 @@ def tell(world: World) -> None:
                 replica.kill()
             operator.start()
         world.wait_serving("structured-50", 180)
-        latch = bad.wait_rejected(bad_one, 60)
+        latch = bad.wait_rejected(bad_one, seconds=60)
         ladder = bad.ladder(bad_one["service"])
         check("the bad one was tried once and went no further", same(ladder, [0.0, 10.0, 0.0]))
         check("one attempt is on record", same(latch["attempts"], 1))

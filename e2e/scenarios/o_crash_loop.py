@@ -15,7 +15,7 @@ def tell(world: World) -> None:
 
     world.rollout("structured-50", env={"ESPALIER_FAULT_CRASH_AFTER_S": "1"}, stages=[canary(10, 50)])
     crashing = world.candidate()
-    latch = world.wait_rejected(crashing, 90)
+    latch = world.wait_rejected(crashing, seconds=90)
     check("rolled back for the pods, not for numbers", same(world.decisions("RolledBack")[-1]["guardrail"], "workload"))
     check("with the cause", "rash" in latch["message"] or latch["message"])
     check("at most the first step was exposed", at_most(world.routes.highest("digits", crashing["service"]), 10))
@@ -27,7 +27,7 @@ def tell(world: World) -> None:
     unready_stable(world, stable)
     began = time.monotonic()
     world.faults(f"espalier.dev/revision={candidate['revision']}", nan_rate=1.0)
-    world.wait_rejected(candidate, 30)
+    world.wait_rejected(candidate, seconds=30)
     seconds = world.routes.shares("digits", candidate["service"])[-1][0].at - began
     scaled = world.deployment(stable["service"])["status"]
     check("stable was not ready then", at_least(scaled["replicas"] - scaled.get("readyReplicas", 0), 1, " unready pods"))

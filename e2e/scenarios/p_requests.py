@@ -31,7 +31,7 @@ def tell(world: World) -> None:
     second = world.candidate()
     world.wait_share(second["service"], 10)
     check("abort is accepted", same(answer(world, "abort", second["revision"])[0], "Accepted"))
-    latch = world.wait_rejected(second, 10)
+    latch = world.wait_rejected(second, seconds=10)
     check("it is latched with its reason", same(latch["reason"], "Aborted"))
 
     world.rollout("structured-50", stages=[canary(10, 50, stepMinDuration="60s")])

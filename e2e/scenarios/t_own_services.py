@@ -24,7 +24,7 @@ def tell(world: World) -> None:
     users = world.traffic(100)
     world.wait_ok(users, 50)
     users.mark("on trial")
-    world.wait_rejected(bad, 90)
+    world.wait_rejected(bad, seconds=90)
     check("the bad one got its first step", same([step for step in world.ladder("broken") if step], [10.0]))
     check("by the accuracy guardrail", same(world.decisions("RolledBack")[-1]["guardrail"], "accuracy"))
 

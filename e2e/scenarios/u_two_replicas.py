@@ -43,7 +43,7 @@ def tell(world: World) -> None:
         world.check_raises(good["service"], 10, 25, 50)
         world.rollout("pruned-90", stages=[canary(10, 50)])
         bad = world.candidate()
-        world.wait_rejected(bad, 60)
+        world.wait_rejected(bad, seconds=60)
         check("the new leader is as strict", same(world.ladder(bad["service"]), [0.0, 10.0, 0.0]))
         holds_for("one leader", lambda: same(leader(world.api), lease), 3)
         check("no request failed", at_most(users.stop()["total"]["not_ok"], 0))

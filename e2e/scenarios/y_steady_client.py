@@ -20,14 +20,14 @@ def tell(world: World) -> None:
 
     world.rollout("pruned-90", stages=[canary(10, 50)])
     bad = world.candidate()
-    world.wait_rejected(bad, 60)
+    world.wait_rejected(bad, seconds=60)
     wait_until("the bad model is parked", lambda: same(world.deployment(bad["service"])["spec"]["replicas"], 0), 60)
 
     world.rollout("pruned-80-ft", stages=[canary(10, 50, stepMinDuration="60s")])
     broken = world.candidate()
     world.wait_share(broken["service"], 10)
     world.faults(f"espalier.dev/revision={broken['revision']}", nan_rate=1.0)
-    world.wait_rejected(broken, 30)
+    world.wait_rejected(broken, seconds=30)
     wait_until("it is parked, too", lambda: same(world.deployment(broken["service"])["spec"]["replicas"], 0), 60)
 
     total = users.stop()["total"]

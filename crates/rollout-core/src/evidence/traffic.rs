@@ -8,7 +8,7 @@ use super::query::{self, By, Sought};
 use super::series::Role;
 use super::share::ShareCounts;
 use super::sift::Sifted;
-use super::{Lens, Place, TickTimes};
+use super::{Lens, Place, TickTimes, freshness};
 use crate::plan::Plan;
 use crate::spec::{Alphabet, StageKind};
 use crate::verdict::Unmeasurable;
@@ -33,6 +33,9 @@ pub(crate) struct Traffic {
     /// Last sign of life in unix milliseconds.
     pub candidate_seen: Option<i64>,
     pub stable_seen: Option<i64>,
+    /// Since when stable has reported without a break, in unix milliseconds.
+    #[serde(default)]
+    pub stable_since: Option<i64>,
 }
 
 /// The share that the candidate should have of the counted requests.
@@ -54,12 +57,18 @@ impl Traffic {
             expected: None,
             candidate_seen: None,
             stable_seen: None,
+            stable_since: None,
         }
     }
 
     pub(super) fn absorb(&mut self, lens: &Lens<'_>, times: &TickTimes) {
         self.candidate_seen = self.candidate_seen.max(last_sign(lens, Role::Candidate));
-        self.stable_seen = self.stable_seen.max(last_sign(lens, Role::Stable));
+        if let Some(sign) = last_sign(lens, Role::Stable) {
+            if self.stable_seen.is_none_or(|before| sign - before > freshness(lens.plan)) {
+                self.stable_since = Some(sign);
+            }
+            self.stable_seen = self.stable_seen.max(Some(sign));
+        }
         let Some(requests) = &lens.plan.requests else { return };
         let sought = query::requests_sought(requests);
         let candidate = self.candidate.count_one(&lens.scope, &sought, Role::Candidate);

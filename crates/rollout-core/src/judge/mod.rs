@@ -141,7 +141,8 @@ impl Case<'_> {
     fn silent(&self) -> Option<Failure> {
         let (clocks, place, traffic) = (&self.evidence.clocks, &self.evidence.place, &self.evidence.traffic);
         let stable_reports = traffic.stable_seen.is_some_and(|seen| clocks.last - seen <= freshness(self.plan));
-        let quiet = clocks.last - traffic.candidate_seen.unwrap_or(place.since).max(place.since);
+        // A time in which nobody reported says nothing of the candidate.
+        let quiet = clocks.last - place.since.max(traffic.candidate_seen.unwrap_or(0)).max(traffic.stable_since.unwrap_or(0));
         (self.moment.exposure > Exposure::ZERO && stable_reports && quiet >= silence(self.plan)).then(|| Failure {
             guardrail: "workload".into(),
             reason: "CandidateSilent".into(),

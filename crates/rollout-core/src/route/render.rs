@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::json::{is_service, list, matches_of, mirror_target, remove, rule_label, set, text};
-use super::slice::{any_id, pattern};
+use super::slice::{any_id, every_id, pattern};
 use super::{Backend, REQUEST_ID_HEADER, REVISION_HEADER, RouteProblem, Shape};
 use crate::plan::IdCarrier;
 use crate::spec::Alphabet;
@@ -100,7 +100,7 @@ pub(super) fn dress(rule: &Value, label: &str, users: &[Value], shape: &Shape, c
                 IdCarrier::Cookie(_) => "cookie",
             };
             let ids = if everybody {
-                Some(any_id(&assignment.carrier))
+                Some(every_id(&assignment.carrier))
             } else {
                 pattern(&assignment.carrier, assignment.alphabet, *offset, *slice)
             };

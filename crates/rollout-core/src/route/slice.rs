@@ -11,6 +11,7 @@ const HEX_OPEN: &str = "(";
 // Decimal and hexadecimal slices can list the same characters; the kind of group tells which share they mean.
 const DECIMAL_OPEN: &str = "(?:";
 const ANY_HEADER: &str = "^.+$";
+const EVERY_HEADER: &str = "^(.+)$";
 const COOKIE_START: &str = r"^(?:.*;\s*)?";
 const COOKIE_END: &str = r"(?:;.*)?$";
 
@@ -55,6 +56,15 @@ pub(super) fn any_id(carrier: &IdCarrier) -> String {
     match carrier {
         IdCarrier::Header(_) => ANY_HEADER.to_owned(),
         IdCarrier::Cookie(name) => format!("{COOKIE_START}{}=[^;]+{COOKIE_END}", escape(name)),
+    }
+}
+
+/// The same requests as [`any_id`] in other words, for the slice of everybody. A gateway may keep only one of two rules that match alike, and
+/// take the Services of the other one away while it still sends requests there.
+pub(super) fn every_id(carrier: &IdCarrier) -> String {
+    match carrier {
+        IdCarrier::Header(_) => EVERY_HEADER.to_owned(),
+        IdCarrier::Cookie(name) => format!("{COOKIE_START}{}=([^;]+){COOKIE_END}", escape(name)),
     }
 }
 
@@ -114,9 +124,12 @@ fn escape(name: &str) -> String {
     })
 }
 
-/// Whether a match value is of the forms that [`pattern`] and [`any_id`] write.
+/// Whether a match value is of the forms that [`pattern`], [`any_id`] and [`every_id`] write.
 pub(super) fn is_ours(value: &str) -> bool {
-    value == ANY_HEADER || share_of(value).is_some() || (value.starts_with(COOKIE_START) && value.ends_with(COOKIE_END))
+    value == ANY_HEADER
+        || value == EVERY_HEADER
+        || share_of(value).is_some()
+        || (value.starts_with(COOKIE_START) && value.ends_with(COOKIE_END))
 }
 
 /// The share of ids that a match value picks, `None` when it is not of the form that [`pattern`] writes.

@@ -95,7 +95,7 @@ fn a_slice_of_everybody_leaves_nobody_out() {
     // Without an id, and with an id that ends in a letter no alphabet has, requests go to the candidate as well.
     assert_eq!(rules[0]["backendRefs"], refs(&[("d-r1", 0), ("d-r2", 100)]));
     assert_eq!(rules[1]["name"], "espalier-ab-main");
-    assert_eq!(rules[1]["matches"][0]["headers"][0]["value"], "^.+$");
+    assert_eq!(rules[1]["matches"][0]["headers"][0]["value"], "^(.+)$");
     assert_eq!(rules[1]["backendRefs"], refs(&[("d-r1", 0), ("d-r2", 100)]));
     assert_eq!(exposure(&route(rules), "d-r2").share, Exposure::FULL);
 }

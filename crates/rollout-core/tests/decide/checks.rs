@@ -82,12 +82,22 @@ impl World {
         }
     }
 
+    /// Of two rules that match alike a gateway may keep one and take the Services of the other away before it stops to send there.
+    fn check_rules(live: &Value) {
+        let mut matches: Vec<&Value> = live["spec"]["rules"].as_array().unwrap().iter().map(|rule| &rule["matches"]).collect();
+        let all = matches.len();
+        matches.sort_by_key(ToString::to_string);
+        matches.dedup();
+        assert_eq!(matches.len(), all, "two rules match alike: {live:#}");
+    }
+
     /// What must hold after every write.
     pub fn check_world(&self) {
         let Some(live) = &self.route else { return };
         if self.foreign {
             return;
         }
+        Self::check_rules(live);
         let share = |service: &str| route::exposure(live, service).share;
         let trusted: BTreeSet<String> = [&self.status.stable].into_iter().flatten().map(|s| s.service.clone()).collect();
         let previous =

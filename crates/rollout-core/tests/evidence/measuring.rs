@@ -113,6 +113,18 @@ fn one_bad_guardrail_of_many_holds_the_pass() {
 }
 
 #[test]
+fn a_candidate_that_reports_a_moment_later_than_stable_after_an_outage_is_not_silent() {
+    let mut run = Run::new(plan(vec![canary(&[50])], vec![accuracy(0.05, 0.05)]), easy(25));
+    run.ticks(5);
+    run.world.pods.iter_mut().for_each(|pod| pod.scraped = false);
+    run.ticks(12);
+    run.world.of(STABLE).for_each(|pod| pod.scraped = true);
+    for _ in 0..2 {
+        assert!(!reason(&run.ticks(1).overall).ends_with("CandidateSilent"));
+    }
+}
+
+#[test]
 fn a_silent_candidate_with_weight_is_lowered_while_stable_reports() {
     let mut run = Run::new(plan(vec![canary(&[50])], vec![accuracy(0.05, 0.05)]), easy(25));
     run.ticks(5);
