@@ -27,7 +27,7 @@ use crate::reconcile::{ReconcileError, reconcile};
 use crate::server::{self, Heartbeats, Readiness};
 use crate::stores::{FILL_TIMEOUT, Stores, trim_rollout};
 use crate::tracker::{Key, Tracker};
-use crate::{client, sampler};
+use crate::{client, kinds, sampler};
 
 /// How long the sampler may be silent before /livez fails.
 const SAMPLER_SILENCE: Duration = Duration::from_mins(1);
@@ -47,6 +47,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .context("cannot listen")?;
     let stop = shutdown()?;
     tokio::pin!(stop);
+    tokio::select! {
+        () = &mut stop => return Ok(()),
+        () = kinds::served(&reader, &readiness) => {}
+    }
     let (leadership, lost) = tokio::select! {
         () = &mut stop => return Ok(()),
         acquired = lead(&reader, &config, &metrics, &readiness) => acquired?,
@@ -119,10 +123,9 @@ async fn control(ctx: Arc<Context>, wakes: Wakes, readiness: Readiness) {
         match tokio::time::timeout(FILL_TIMEOUT, filled.stores.ready()).await {
             Ok(Ok(())) => readiness.ready(),
             Ok(Err(error)) => error!(%error, "a watch ended before it was filled"),
-            Err(_) => error!(
-                "the watches were not filled within {} s; are the CRDs of Espalier and the Gateway API installed?",
-                FILL_TIMEOUT.as_secs()
-            ),
+            Err(_) => {
+                error!("the watches were not filled within {} s; may the operator list what its role names?", FILL_TIMEOUT.as_secs());
+            }
         }
     });
     let config = watcher::Config::default().timeout(60).page_size(50);

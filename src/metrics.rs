@@ -45,6 +45,7 @@ labels! {
     ByWrite { object, verb, outcome }
     ByOutcome { outcome }
     ByReason { reason }
+    ByServer { server }
     ByRollout { namespace, name }
 }
 
@@ -62,7 +63,7 @@ pub struct Metrics {
     exposures: Family<ByRollout, Gauge>,
     rollouts: Mutex<BTreeSet<(String, String)>>,
     leader: Gauge,
-    stale_skips: Counter,
+    servers: Family<ByServer, Gauge>,
     events: Family<ByOutcome, Counter>,
     dropped_wakes: Counter,
     memory: Gauge,
@@ -93,7 +94,7 @@ impl Metrics {
             exposures: Family::default(),
             rollouts: Mutex::default(),
             leader: Gauge::default(),
-            stale_skips: Counter::default(),
+            servers: Family::default(),
             events: Family::default(),
             dropped_wakes: Counter::default(),
             memory: Gauge::default(),
@@ -115,7 +116,7 @@ impl Metrics {
         own.register("unmeasurable", "Guardrails found unmeasurable, by reason", self.unmeasurable.clone());
         own.register("rollout_exposure_percent", "Share of users that the candidate answers", self.exposures.clone());
         own.register("leader", "1 while this process holds the lease", self.leader.clone());
-        own.register("stale_skips", "Looks put off because the copy was older than our own last write", self.stale_skips.clone());
+        own.register("prometheus_up", "1 while a Prometheus server of some policy answers", self.servers.clone());
         own.register("events", "Kubernetes events, by outcome", self.events.clone());
         own.register("dropped_wakes", "Wakes that found the queue full; the timer looks instead", self.dropped_wakes.clone());
         self.registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, self.memory.clone());
@@ -174,9 +175,12 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// A look was put off because its copy was older than our own last write.
-    pub fn stale_skip(&self) {
-        self.stale_skips.inc();
+    /// The Prometheus servers in use, by address, and whether each answers. Servers that are not named any more have no series.
+    pub fn prometheus(&self, servers: impl IntoIterator<Item = (String, bool)>) {
+        self.servers.clear();
+        for (server, up) in servers {
+            self.servers.get_or_create(&ByServer { server: Word(server) }).set(i64::from(up));
+        }
     }
 
     /// An event was published, dropped or failed.
@@ -227,7 +231,8 @@ mod tests {
         metrics.unmeasurable("Stale");
         metrics.exposure("ml", "digits", Exposure::new(25).unwrap());
         metrics.leads(true);
-        metrics.stale_skip();
+        metrics.prometheus([("http://old:9090".to_owned(), true)]);
+        metrics.prometheus([("http://prometheus:9090".to_owned(), false)]);
         metrics.event("dropped");
         metrics.dropped_wake();
         let text = metrics.encode();
@@ -242,7 +247,7 @@ mod tests {
             r#"espalier_unmeasurable_total{reason="Stale"} 1"#,
             r#"espalier_rollout_exposure_percent{namespace="ml",name="digits"} 25"#,
             "espalier_leader 1",
-            "espalier_stale_skips_total 1",
+            r#"espalier_prometheus_up{server="http://prometheus:9090"} 0"#,
             r#"espalier_events_total{outcome="dropped"} 1"#,
             "espalier_dropped_wakes_total 1",
             "espalier_build_info{version=",
@@ -250,7 +255,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        assert!(text.ends_with("# EOF\n"));
+        assert!(text.ends_with("# EOF\n") && !text.contains("http://old:9090"));
     }
 
     #[test]

@@ -1,18 +1,17 @@
-//! Everything a decision needs, read: the object, policy and route live, workloads from watches.
+//! Everything a decision needs, read: the object and route live, policy and workloads from watches, and live what carries a raise.
 //! Reads only. What it cannot read is an error, and an error never looks like an answer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt};
+use rollout_core::decide::{Decision, Write};
 use rollout_core::observed::{Observed, PolicyView, RequestText};
 use rollout_core::plan::Plan;
 use rollout_core::revision::{self, RevisionId};
 use rollout_core::route::{self, Target};
 use rollout_core::spec::{PolicySpec, RolloutSpec};
-use rollout_core::status::{AttemptPhase, Status};
+use rollout_core::status::{AttemptPhase, Serving, Status};
 use rollout_core::validate::{self, Problem};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -21,6 +20,7 @@ use crate::api::ModelRollout;
 use crate::client::{CALL_TIMEOUT, CallError, timed};
 use crate::context::Context;
 use crate::gateway::{self, GatewayError};
+use crate::stores::WatchEnded;
 use crate::tracker::Key;
 use crate::workload::{self, Foreign, Owner, WorkloadError};
 
@@ -62,10 +62,15 @@ pub enum ObserveError {
     /// A workload could not be read.
     #[error("reading workloads: {0}")]
     Workload(#[from] WorkloadError),
+    /// What watches keep does not follow the cluster.
+    #[error(transparent)]
+    Watch(#[from] WatchEnded),
 }
 
 /// Reads a rollout and everything around it; `None` when it is gone.
 pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveError> {
+    // A store that is not filled yet would say that everything is gone.
+    ctx.stores.ready_in(&key.namespace).await?;
     let rollouts: Api<ModelRollout> = Api::namespaced(ctx.client.clone(), &key.namespace);
     let call = |source| ObserveError::Call { object: format!("ModelRollout {}", key.name), source };
     let Some(object) = timed(CALL_TIMEOUT, rollouts.get_opt(&key.name)).await.map_err(call)? else { return Ok(None) };
@@ -81,7 +86,7 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
     }
     let (policy, found) = policy(ctx, key, &object.spec, &status);
     let plan = plan(&object.spec, found.as_ref());
-    let preflight = preflight(ctx, key, &owner, &object, &status, &plan, route.as_ref()).await?;
+    let preflight = preflight(ctx, key, &owner, &object, &status, &plan, route.as_ref());
     let observed = Observed {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
@@ -117,11 +122,39 @@ async fn foreign(ctx: &Context, owner: &Owner, spec: &RolloutSpec, status: &Stat
     if let Some(backend) = &spec.workload.backend_ref {
         wanted.insert(revision::id(&spec.model, &spec.workload), backend.name.clone());
     }
+    let desired = revision::id(&spec.model, &spec.workload);
+    let is = |serving: &Option<Serving>, revision: &RevisionId| serving.as_ref().is_some_and(|s| s.revision == *revision);
     let mut found = BTreeMap::new();
     for (revision, service) in wanted {
-        found.insert(revision.clone(), workload::foreign(&ctx.client, owner, &revision, &service).await?);
+        let mut one = ctx.stores.foreign(owner, &revision, &service);
+        let stable = is(&status.stable, &revision);
+        let on_trial = is(&status.candidate, &revision) || (stable && status.probation.is_some()) || (!stable && revision == desired);
+        // What is on trial is tripped by its pods; of the others endpoints are all that is asked.
+        if let (true, Some(service)) = (on_trial, &one.service) {
+            one.pods = workload::selected_pods(&ctx.client, &owner.namespace, service).await?;
+        }
+        found.insert(revision, one);
     }
     Ok(found)
+}
+
+/// Counts the ready endpoints of what `decision` raises anew, live: watches may be old, and what is old never raises.
+///
+/// True when there are fewer than the watch said; then `seen` says so, and the decision must be made again.
+pub async fn recount(ctx: &Context, seen: &mut Seen, decision: &Decision) -> Result<bool, ObserveError> {
+    let raised = decision.then.iter().find_map(|write| match write {
+        Write::Route(write) => write.ticket().map(|ticket| ticket.candidate().clone()),
+        _ => None,
+    });
+    let Some(revision) = raised else { return Ok(false) };
+    let observed = &mut seen.observed;
+    let foreign = seen.foreign.get(&revision).and_then(|one| one.service.as_ref());
+    let service = foreign.map_or_else(|| workload::child_name(&observed.name, &revision), |service| service.name_any());
+    let Some(view) = observed.workloads.get_mut(&revision) else { return Ok(false) };
+    let live = workload::ready_now(&ctx.client, &observed.namespace, &service).await?;
+    let fewer = live < view.ready_endpoints;
+    view.ready_endpoints = view.ready_endpoints.min(live);
+    Ok(fewer)
 }
 
 /// The policy as the decision sees it, and the spec in force: the pinned one when the object is gone mid-attempt.
@@ -147,7 +180,7 @@ fn plan(spec: &RolloutSpec, policy: Option<&PolicySpec>) -> Result<Plan, Vec<Pro
 }
 
 /// What forbids traffic to the candidate, looked for while the route is being prepared.
-async fn preflight(
+fn preflight(
     ctx: &Context,
     key: &Key,
     owner: &Owner,
@@ -155,10 +188,10 @@ async fn preflight(
     status: &Status,
     plan: &Result<Plan, Vec<Problem>>,
     live: Option<&Value>,
-) -> Result<Vec<String>, ObserveError> {
-    let (Some(attempt), Ok(plan)) = (&status.attempt, plan) else { return Ok(Vec::new()) };
+) -> Vec<String> {
+    let (Some(attempt), Ok(plan)) = (&status.attempt, plan) else { return Vec::new() };
     if attempt.phase != AttemptPhase::Preparing && attempt.phase != AttemptPhase::Deploying {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let mut problems = Vec::new();
     let name = object.spec.route.adopt.as_ref().map_or(key.name.as_str(), |a| a.name.as_str());
@@ -179,11 +212,11 @@ async fn preflight(
     if object.spec.workload.template.is_some() {
         let revision = revision::id(&object.spec.model, &object.spec.workload);
         if let Ok(children) = children(owner, &object.spec, &revision) {
-            let services: Vec<Arc<Service>> = workload::all_services(&ctx.client, &key.namespace).await?;
+            let services = ctx.stores.services(&key.namespace);
             problems.extend(workload::foreign_selectors(owner, &revision, &children.pod_labels(), services.iter().map(AsRef::as_ref)));
         }
     }
-    Ok(problems)
+    problems
 }
 
 /// The children of a revision as the spec describes it.
@@ -194,3 +227,7 @@ pub fn children(owner: &Owner, spec: &RolloutSpec, revision: &RevisionId) -> Res
 
 /// How long a read may take in all.
 pub const OBSERVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

@@ -26,6 +26,9 @@ use crate::prometheus::Server;
 use crate::tracker::{Identity, Key, Watched};
 use crate::workload;
 
+/// A look that takes longer is stuck: its reads and its writes have limits of their own that end sooner.
+const LONGEST_LOOK: Duration = Duration::from_mins(3);
+
 /// Why a look did not end well; it is repeated with backoff.
 #[derive(Debug, Error)]
 pub enum ReconcileError {
@@ -59,7 +62,6 @@ impl ReconcileError {
 /// Looks at one rollout and does the next thing.
 pub async fn reconcile(object: Arc<DeserializeGuard<ModelRollout>>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
     let key = Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
-    ctx.beats.beat("reconciler");
     if let Err(invalid) = &object.0 {
         warn!(
             namespace = key.namespace,
@@ -71,7 +73,9 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ModelRollout>>, ctx: Arc<Con
         return Ok(Action::await_change());
     }
     let started = Instant::now();
+    let working = ctx.beats.working(format!("looking at {}/{}", key.namespace, key.name), LONGEST_LOOK);
     let result = Box::pin(look(&ctx, &key)).await;
+    drop(working);
     ctx.metrics.reconciled(result.as_ref().err().map_or("ok", ReconcileError::category), started.elapsed());
     result
 }
@@ -89,7 +93,10 @@ async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {
     let judged = identity(&seen.observed.status, &seen.observed.uid).and_then(|identity| ctx.tracker.judgement(key, &identity));
     let (judgement, checkpoint) = judged.unzip();
     seen.observed.checkpoint = checkpoint;
-    let decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), Utc::now());
+    let mut decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), Utc::now());
+    if observe::recount(ctx, &mut seen, &decision).await? {
+        decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), Utc::now());
+    }
     say(key, &seen, &decision);
     let done = tokio::time::timeout(act::ACT_TIMEOUT, act(ctx, &seen, &decision)).await.map_err(|_| late("writing", act::ACT_TIMEOUT));
     // Watching goes on under what is on record: after a failed write that is what was read.
@@ -97,6 +104,7 @@ async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {
     let status = if outcome.is_ok() { &decision.status } else { &seen.observed.status };
     watch(ctx, key, &seen, status).await;
     outcome?;
+    count_decisions(ctx, &seen.observed.status, &decision.status);
     ctx.metrics.exposure(&key.namespace, &key.name, decision.status.attempt.as_ref().map_or(Exposure::ZERO, |a| a.intent));
     Ok(Action::requeue(decision.next_check.to_std().unwrap_or(Duration::from_secs(1))))
 }
@@ -113,6 +121,13 @@ fn say(key: &Key, seen: &Seen, decision: &Decision) {
         message = decision.status.display.message,
         "decided"
     );
+}
+
+/// Counts what was decided in this look: the entries of the decision log that were not there before.
+fn count_decisions(ctx: &Context, before: &Status, after: &Status) {
+    for decision in after.decisions.iter().filter(|new| before.decisions.iter().all(|old| old.id != new.id)) {
+        ctx.metrics.decided(&decision.action);
+    }
 }
 
 /// Whose evidence belongs to this status: the running attempt's, or the probation's.

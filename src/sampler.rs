@@ -60,6 +60,7 @@ pub async fn tick(ctx: &Arc<Context>, at: DateTime<Utc>) {
     let mut failed = Vec::new();
     for (server, answers) in &gathered {
         for outcome in ctx.tracker.absorb(server, at, now, |namespace| answers.for_namespace(namespace)) {
+            outcome.unmeasurable.iter().for_each(|reason| ctx.metrics.unmeasurable(reason));
             if outcome.failure.is_some() {
                 failed.push(outcome);
             } else if outcome.wake {
@@ -68,6 +69,8 @@ pub async fn tick(ctx: &Arc<Context>, at: DateTime<Utc>) {
         }
     }
     escape(ctx, failed, now);
+    ctx.servers.retain(&ctx.tracker.servers());
+    ctx.metrics.prometheus(ctx.servers.snapshots().into_iter().map(|server| (server.address, server.up)));
 }
 
 /// One look between instants at every exposed rollout whose turn it is.
@@ -81,6 +84,7 @@ pub async fn glance(ctx: &Arc<Context>, at: DateTime<Utc>) {
 async fn gather(ctx: &Context, questions: Questions, at: DateTime<Utc>) -> Vec<(Server, Gathered)> {
     join_all(questions.into_iter().map(|(server, (asked, lookback))| async move {
         let answers = ctx.servers.gather(&server, &asked, at, lookback).await;
+        answers.outcomes().for_each(|outcome| ctx.metrics.queried(outcome));
         (server, answers)
     }))
     .await

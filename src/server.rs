@@ -18,10 +18,32 @@ use tracing::error;
 
 use crate::metrics::{self, Metrics};
 
-/// Signs of life of named loops. A loop that is expected and silent for too long makes `/livez` fail.
+/// Signs of life of named loops, and work that must come to an end. A loop that is expected and silent for too long, or work that takes longer
+/// than it ever may, makes `/livez` fail.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeats {
     beats: Arc<Mutex<BTreeMap<&'static str, Beat>>>,
+    work: Arc<Mutex<BTreeMap<u64, Work>>>,
+}
+
+#[derive(Debug)]
+struct Work {
+    what: String,
+    since: Instant,
+    limit: Duration,
+}
+
+/// Work in progress; it has ended when this is dropped.
+#[derive(Debug)]
+pub struct Working {
+    number: u64,
+    work: Arc<Mutex<BTreeMap<u64, Work>>>,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,18 +63,28 @@ impl Heartbeats {
         self.lock().insert(name, Beat { last: Instant::now(), limit: Some(limit) });
     }
 
-    /// The loop ended in order, and is not expected any more.
-    pub fn retire(&self, name: &'static str) {
-        self.lock().remove(name);
-    }
-
     /// The loop is alive.
     pub fn beat(&self, name: &'static str) {
         self.lock().entry(name).or_insert(Beat { last: Instant::now(), limit: None }).last = Instant::now();
     }
 
-    /// Loops that have been silent for too long, each in words.
-    pub fn silent(&self) -> Vec<String> {
+    /// Work that must end within `limit`, and is counted as ended when the answer is dropped.
+    pub fn working(&self, what: String, limit: Duration) -> Working {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = work.last_key_value().map_or(0, |(last, _)| last + 1);
+        work.insert(number, Work { what, since: Instant::now(), limit });
+        Working { number, work: Arc::clone(&self.work) }
+    }
+
+    /// What is stuck, each in words.
+    pub fn stuck(&self) -> Vec<String> {
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = work.values().filter(|one| one.since.elapsed() > one.limit);
+        let late = late.map(|one| format!("{} takes longer than {} s", one.what, one.limit.as_secs()));
+        self.silent().into_iter().chain(late).collect()
+    }
+
+    fn silent(&self) -> Vec<String> {
         let beats = self.lock();
         let late = beats.iter().filter_map(|(name, beat)| {
             let (age, limit) = (beat.last.elapsed(), beat.limit?);
@@ -159,9 +191,9 @@ async fn spawn(address: SocketAddr, router: Router) -> std::io::Result<SocketAdd
 }
 
 async fn livez(State(beats): State<Heartbeats>) -> (StatusCode, String) {
-    match beats.silent() {
-        silent if silent.is_empty() => (StatusCode::OK, "alive\n".to_owned()),
-        silent => (StatusCode::SERVICE_UNAVAILABLE, silent.join("\n") + "\n"),
+    match beats.stuck() {
+        stuck if stuck.is_empty() => (StatusCode::OK, "alive\n".to_owned()),
+        stuck => (StatusCode::SERVICE_UNAVAILABLE, stuck.join("\n") + "\n"),
     }
 }
 
@@ -209,10 +241,22 @@ mod tests {
         tokio::time::advance(Duration::from_secs(59)).await;
         beats.beat("sampler");
         tokio::time::advance(Duration::from_mins(1)).await;
-        assert_eq!(beats.silent(), Vec::<String>::new());
+        assert_eq!(beats.stuck(), Vec::<String>::new());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(beats.silent(), ["sampler has been silent for 61 s, at most 60 s are expected"]);
-        beats.retire("sampler");
-        assert_eq!(beats.silent(), Vec::<String>::new());
+        assert_eq!(beats.stuck(), ["sampler has been silent for 61 s, at most 60 s are expected"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_never_ends_is_stuck_and_work_that_ended_is_not() {
+        let beats = Heartbeats::new();
+        let (one, two) = (
+            beats.working("looking at ml/one".into(), Duration::from_mins(2)),
+            beats.working("looking at ml/two".into(), Duration::from_mins(3)),
+        );
+        tokio::time::advance(Duration::from_secs(121)).await;
+        assert_eq!(beats.stuck(), ["looking at ml/one takes longer than 120 s"]);
+        drop(one);
+        assert_eq!(beats.stuck(), Vec::<String>::new());
+        drop(two);
     }
 }

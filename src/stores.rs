@@ -1,12 +1,14 @@
-//! What watches keep in memory: rollouts, policies, routes, and what belongs to revisions; and who to wake when one of them changes.
+//! What watches keep in memory: rollouts, policies, routes, and what runs revisions; and who to wake when one of them changes.
 //! Copies may be old: they lower exposure and trigger looks, they never raise.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::Service;
 use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -15,12 +17,13 @@ use kube::{Api, Client, Resource, ResourceExt};
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::PolicySpec;
 use serde_json::Value;
+use thiserror::Error;
 use tracing::warn;
 
 use crate::api::{EvaluationPolicy, ModelRollout};
 use crate::gateway;
 use crate::tracker::Key;
-use crate::workload::{self, Owned, Owner, REVISION_LABEL, ROLLOUT_LABEL};
+use crate::workload::{self, Foreign, Group, Owned, Owner, REVISION_LABEL, ROLLOUT_LABEL};
 
 /// A dead watch is noticed this many seconds, plus five, after its last sign of life.
 const WATCH_TIMEOUT: u32 = 60;
@@ -29,6 +32,11 @@ const PAGE: u32 = 50;
 
 /// Rollouts as the controller's own watch keeps them.
 pub type Rollouts = Store<DeserializeGuard<ModelRollout>>;
+
+/// A watch has ended, so that what it kept follows the cluster no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a watch has ended; what it kept is no longer true")]
+pub struct WatchEnded;
 
 struct Scope {
     namespace: Option<String>,
@@ -71,14 +79,19 @@ impl Stores {
     }
 
     /// Returns when every store but that of the rollouts has been filled once.
-    pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
+    pub async fn ready(&self) -> Result<(), WatchEnded> {
         for scope in &self.scopes {
-            scope.policies.wait_until_ready().await?;
-            scope.routes.wait_until_ready().await?;
-            scope.records.wait_until_ready().await?;
-            scope.workloads.ready().await?;
+            scope.ready().await?;
         }
         Ok(())
+    }
+
+    /// Returns when the stores of this namespace have been filled once.
+    pub async fn ready_in(&self, namespace: &str) -> Result<(), WatchEnded> {
+        match self.scope(namespace) {
+            Some(scope) => scope.ready().await,
+            None => Ok(()),
+        }
     }
 
     fn scope(&self, namespace: &str) -> Option<&Scope> {
@@ -117,8 +130,8 @@ impl Stores {
     }
 
     /// Revisions on record for a rollout.
-    pub fn recorded(&self, key: &Key) -> std::collections::BTreeSet<RevisionId> {
-        let Some(scope) = self.scope(&key.namespace) else { return std::collections::BTreeSet::new() };
+    pub fn recorded(&self, key: &Key) -> BTreeSet<RevisionId> {
+        let Some(scope) = self.scope(&key.namespace) else { return BTreeSet::new() };
         let of = |record: &Arc<ControllerRevision>| {
             let mine =
                 record.namespace().as_deref() == Some(key.namespace.as_str()) && record.labels().get(ROLLOUT_LABEL) == Some(&key.name);
@@ -129,36 +142,78 @@ impl Stores {
 
     /// Workloads, Services, slices and pods of a rollout.
     pub fn owned(&self, owner: &Owner) -> Owned {
-        self.scope(&owner.namespace).map(|s| workload::owned_from(&s.workloads, owner)).unwrap_or_default()
+        self.scope(&owner.namespace).map(|s| s.workloads.owned(owner)).unwrap_or_default()
+    }
+
+    /// A Service that the user runs, with its slices; its pods are not watched and left out.
+    pub fn foreign(&self, owner: &Owner, revision: &RevisionId, service: &str) -> Foreign {
+        self.scope(&owner.namespace).map(|s| s.workloads.foreign(owner, revision, service)).unwrap_or_default()
+    }
+
+    /// Every Service of a namespace.
+    pub fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
+        self.scope(namespace).map(|s| s.workloads.services(namespace)).unwrap_or_default()
     }
 
     /// Rollouts that a change may concern.
     fn concerned(&self, touched: &Touched) -> Vec<Key> {
-        let all = || self.rollouts.get().map(Store::state).unwrap_or_default();
         let key = |namespace: &str, name: &str| Key { namespace: namespace.to_owned(), name: name.to_owned() };
+        // A walk over all rollouts that copies only what it finds: for a thousand of them it takes microseconds.
         let users = |namespace: &str, uses: &dyn Fn(&ModelRollout) -> bool| -> Vec<Key> {
-            let mine = all().into_iter().filter_map(|guard| guard.0.as_ref().ok().cloned());
-            mine.filter(|r| r.namespace().as_deref() == Some(namespace) && uses(r)).map(|r| key(namespace, &r.name_any())).collect()
+            let mine =
+                |one: &DeserializeGuard<ModelRollout>| one.meta().namespace.as_deref() == Some(namespace) && one.0.as_ref().is_ok_and(uses);
+            let found = self.rollouts.get().map(|all| all.state_filter(mine)).unwrap_or_default();
+            found.iter().map(|one| key(namespace, &one.name_any())).collect()
         };
         match touched {
             Touched::Child { namespace, rollout } => vec![key(namespace, rollout)],
+            Touched::Service { namespace, name } => users(namespace, &|r| uses_service(r, name)),
             Touched::Policy { namespace, name } => users(namespace, &|r| r.spec.policy_ref.name == *name),
             Touched::Route { namespace, name } => users(namespace, &|r| match &r.spec.route.adopt {
                 Some(adopted) => adopted.name == *name,
-                None => r.name_any() == *name,
+                None => r.metadata.name.as_ref() == Some(name),
             }),
         }
     }
 }
 
+/// Whether a rollout serves, tries, keeps or compares with the Service of this name, or is about to.
+fn uses_service(rollout: &ModelRollout, service: &str) -> bool {
+    let spec = &rollout.spec;
+    let meant = [spec.baseline.as_ref().map(|b| &b.backend_ref), spec.workload.backend_ref.as_ref()];
+    let status = rollout.status.as_ref();
+    let arms = [status.and_then(|s| s.stable.as_ref()), status.and_then(|s| s.candidate.as_ref())];
+    let previous = status.and_then(|s| s.probation.as_ref()).map(|p| &p.previous);
+    meant.into_iter().flatten().any(|backend| backend.name == service)
+        || arms.into_iter().chain([previous]).flatten().any(|arm| arm.service == service)
+}
+
 /// What a watch saw change.
 enum Touched {
     Child { namespace: String, rollout: String },
+    Service { namespace: String, name: String },
     Policy { namespace: String, name: String },
     Route { namespace: String, name: String },
 }
 
+impl From<workload::Touched> for Touched {
+    fn from(touched: workload::Touched) -> Self {
+        let namespace = touched.namespace;
+        match touched.group {
+            Group::Rollout(rollout) => Self::Child { namespace, rollout },
+            Group::Service(name) => Self::Service { namespace, name },
+        }
+    }
+}
+
 impl Scope {
+    async fn ready(&self) -> Result<(), WatchEnded> {
+        self.policies.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.routes.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.records.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.workloads.ready().await.map_err(|_| WatchEnded)
+    }
+
     fn watch(client: &Client, namespace: Option<String>) -> (Self, BoxStream<'static, Touched>) {
         let config = watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(PAGE);
         let (policies, writer) = reflector::store();
@@ -192,7 +247,7 @@ impl Scope {
         });
 
         let (workloads, of_workloads) = workload::Stores::watch(client, namespace.as_deref());
-        let of_workloads = of_workloads.map(|t| Touched::Child { namespace: t.namespace, rollout: t.name }).boxed();
+        let of_workloads = of_workloads.map(Touched::from).boxed();
         let all = stream::select_all([of_policies, of_routes, of_records, of_workloads]).boxed();
         (Self { namespace, policies, routes, records, workloads }, all)
     }
@@ -226,3 +281,7 @@ pub fn trim_rollout(rollout: &mut DeserializeGuard<ModelRollout>) {
 
 /// How long a start waits for the stores.
 pub const FILL_TIMEOUT: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+#[path = "stores_tests.rs"]
+mod tests;

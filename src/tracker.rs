@@ -103,6 +103,8 @@ pub struct Outcome {
     pub failure: Option<Failure>,
     /// Whether the reconciler should look.
     pub wake: bool,
+    /// Why guardrails could not be measured at this instant, a word for each.
+    pub unmeasurable: Vec<String>,
 }
 
 /// Evidence of every watched rollout.
@@ -168,6 +170,11 @@ impl Tracker {
         Some((judgement, CheckpointStatus { at: tracked.evidence.last_instant(), state }))
     }
 
+    /// Servers that some watched rollout reads from.
+    pub fn servers(&self) -> BTreeSet<Server> {
+        self.lock().values().map(|tracked| tracked.watched.server.clone()).collect()
+    }
+
     /// How many rollouts are watched.
     pub fn len(&self) -> usize {
         self.lock().len()
@@ -215,6 +222,7 @@ impl Tracker {
                 watched: tracked.watched.clone(),
                 failure,
                 wake,
+                unmeasurable: tracked.unmeasurable(),
             }));
         }
         outcomes
@@ -226,7 +234,8 @@ impl Tracker {
         for (key, tracked) in self.lock().iter_mut().filter(|(_, t)| t.watched.server == *server && t.is_glanced_at(at)) {
             let watched = &tracked.watched;
             let Some(failure) = glance(&watched.plan, &tracked.evidence, &watched.arms, at, &readings(&key.namespace)) else { continue };
-            outcomes.push(Outcome { key: key.clone(), watched: watched.clone(), failure: Some(failure.clone()), wake: true });
+            let unmeasurable = Vec::new();
+            outcomes.push(Outcome { key: key.clone(), watched: watched.clone(), failure: Some(failure.clone()), wake: true, unmeasurable });
             tracked.escaping = true;
             // Who decides before the next instant decides on this.
             if let Some(judgement) = &mut tracked.judgement {
@@ -308,6 +317,11 @@ impl Tracked {
             catching_up: false,
             escaping: false,
         }
+    }
+
+    fn unmeasurable(&self) -> Vec<String> {
+        let findings = self.judgement.iter().flat_map(|judgement| &judgement.findings);
+        findings.filter(|finding| finding.verdict == Verdict::Unmeasurable).map(|finding| finding.reason.clone()).collect()
     }
 
     /// One instant: a weight change that lies before it first, then the samples.

@@ -3,7 +3,7 @@
 import time
 
 from story.objects import canary
-from story.waiting import at_least, at_most, check, same
+from story.waiting import at_least, at_most, check, same, wait_until
 from story.world import World
 
 
@@ -18,7 +18,8 @@ def tell(world: World) -> None:
 
     edited = time.monotonic()
     world.weigh({stable["service"]: 30, service: 70})
-    # The answer may be faster than any poll; the watch has seen every version.
+    # The answer may be faster than any poll; the watch sees every version.
+    wait_until("the edit is seen", lambda: world.routes.first("digits", service, 70, edited) is not None, 5)
     raised = world.routes.first("digits", service, 70, edited)
     world.wait_lowered(service, 10, 10)
     lowered = next(version for version, share in world.routes.shares("digits", service, raised.at) if share <= 10)

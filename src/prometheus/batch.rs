@@ -197,6 +197,14 @@ impl Gathered {
         view
     }
 
+    /// How each query ended: `ok`, or the category of what went wrong.
+    pub fn outcomes(&self) -> impl Iterator<Item = &'static str> {
+        self.readings.values().map(|reading| match reading {
+            Reading::Series(_) => "ok",
+            Reading::Failed(problem) => problem.category(),
+        })
+    }
+
     /// Every reading, unfiltered.
     pub const fn readings(&self) -> &Readings {
         &self.readings

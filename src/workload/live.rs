@@ -1,117 +1,119 @@
-//! Where the objects of a view come from: live lists of one rollout, or stores that a watch keeps for all of them.
+//! Where the objects of a view come from: stores that a watch keeps for all rollouts, and live lists where a store is not enough.
 //! Reads only. Stores hold trimmed objects: what no view reads is dropped before it is kept.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{BoxStream, select_all};
+use futures::stream::{self, BoxStream, select_all};
 use futures::{StreamExt, TryFutureExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec, Service, ServiceSpec};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
-use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use rollout_core::revision::RevisionId;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch::error::RecvError;
 use tracing::warn;
 
 use super::error::WorkloadError;
-use super::view::{Foreign, Owned, SERVICE_NAME, label};
+use super::index::{Group, Index, index};
+use super::view::{Foreign, Owned, SERVICE_NAME, label, name, ready_endpoints};
 use super::{Owner, ROLLOUT_LABEL, control_name};
 
 /// Longest wait for one call.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A dead watch is noticed this long, plus five seconds, after its last sign of life, in seconds.
 const WATCH_TIMEOUT: u32 = 60;
+/// Objects in a page of a list: Services and slices are those of the whole cluster.
+const PAGE: u32 = 250;
+/// What labels of ours start with.
+const OUR_LABELS: &str = "espalier.dev/";
 
-/// What a watch keeps of all rollouts.
+/// What a watch keeps: workloads and pods of all rollouts, and every Service and slice, since users bring Services of their own.
 #[derive(Clone)]
 pub struct Stores {
-    deployments: Store<Deployment>,
-    services: Store<Service>,
-    slices: Store<EndpointSlice>,
-    pods: Store<Pod>,
+    deployments: Index<Deployment>,
+    services: Index<Service>,
+    slices: Index<EndpointSlice>,
+    pods: Index<Pod>,
 }
 
-/// A rollout of which some object changed: namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Something changed in a group of objects; which rollouts that concerns is for those to say who know what a rollout uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
-    /// Namespace of the rollout.
+    /// Namespace of the objects, and of every rollout that uses them.
     pub namespace: String,
-    /// Name of the rollout.
-    pub name: String,
+    /// What they have in common.
+    pub group: Group,
 }
 
 impl Stores {
-    /// Starts to watch labelled objects in `namespace`, or in all of them; the stream must be polled for the stores to follow, and ends
-    /// never. Errors are logged and retried with backoff.
+    /// Starts to watch in `namespace`, or in all of them; the stream must be polled for the stores to follow, and ends never. Errors are
+    /// logged and retried with backoff.
     pub fn watch(client: &Client, namespace: Option<&str>) -> (Self, BoxStream<'static, Touched>) {
-        let (deployments, one) = follow(client, namespace, |deployment: &mut Deployment| trim_meta(deployment));
-        let (services, two) = follow(client, namespace, |service: &mut Service| trim_meta(service));
-        let (slices, three) = follow(client, namespace, |slice: &mut EndpointSlice| trim_meta(slice));
-        let (pods, four) = follow(client, namespace, trim_pod);
+        let labelled = watcher::Config::default().labels(ROLLOUT_LABEL).timeout(WATCH_TIMEOUT).page_size(PAGE);
+        let every = watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(PAGE);
+        let (deployments, one) = follow(client, namespace, labelled.clone(), trim_deployment, |one| of_rollout(&one.metadata));
+        let (services, two) = follow(client, namespace, every.clone(), trim_service, groups_of_service);
+        let (slices, three) = follow(client, namespace, every, trim_slice, groups_of_slice);
+        let (pods, four) = follow(client, namespace, labelled, trim_pod, |one| of_rollout(&one.metadata));
         (Self { deployments, services, slices, pods }, select_all([one, two, three, four]).boxed())
     }
 
     /// Returns when every store has been filled once.
-    pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.deployments.wait_until_ready().await?;
-        self.services.wait_until_ready().await?;
-        self.slices.wait_until_ready().await?;
-        self.pods.wait_until_ready().await
+    pub async fn ready(&self) -> Result<(), RecvError> {
+        self.deployments.ready().await?;
+        self.services.ready().await?;
+        self.slices.ready().await?;
+        self.pods.ready().await
     }
-}
 
-/// The objects of one rollout, from stores: fast, and as old as the watch.
-pub fn owned_from(stores: &Stores, owner: &Owner) -> Owned {
-    Owned {
-        deployments: of(&stores.deployments, owner),
-        services: of(&stores.services, owner),
-        slices: of(&stores.slices, owner),
-        pods: of(&stores.pods, owner),
-    }
-}
-
-/// The objects of one rollout, listed live: for decisions that may raise.
-pub async fn owned(client: &Client, owner: &Owner) -> Result<Owned, WorkloadError> {
-    let selector = format!("{ROLLOUT_LABEL}={}", owner.name);
-    let (deployments, services, slices, pods) = tokio::try_join!(
-        list(client, &owner.namespace, &selector),
-        list(client, &owner.namespace, &selector),
-        list(client, &owner.namespace, &selector),
-        list(client, &owner.namespace, &selector),
-    )?;
-    Ok(Owned { deployments, services, slices, pods })
-}
-
-/// What belongs to a Service that the user runs, read live; `revision` is how the rollout calls it.
-pub async fn foreign(client: &Client, owner: &Owner, revision: &RevisionId, service: &str) -> Result<Foreign, WorkloadError> {
-    let namespace = owner.namespace.as_str();
-    let slices = format!("{SERVICE_NAME}={service}");
-    let control = control_name(&owner.name, revision);
-    let (found, control, slices) = tokio::try_join!(
-        get::<Service>(client, namespace, service),
-        get::<Service>(client, namespace, &control),
-        list(client, namespace, &slices),
-    )?;
-    let selector = found.as_ref().and_then(|service| service.spec.as_ref()?.selector.as_ref()).filter(|selector| !selector.is_empty());
-    let pods = match selector {
-        Some(selector) => {
-            let words: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            list(client, namespace, &words.join(",")).await?
+    /// The objects of one rollout, as old as the watch.
+    pub fn owned(&self, owner: &Owner) -> Owned {
+        let (namespace, group) = (owner.namespace.as_str(), Group::Rollout(owner.name.clone()));
+        Owned {
+            deployments: self.deployments.group(namespace, group.clone()),
+            services: self.services.group(namespace, group.clone()),
+            slices: self.slices.group(namespace, group.clone()),
+            pods: self.pods.group(namespace, group),
         }
-        None => Vec::new(),
-    };
-    Ok(Foreign { service: found.map(Arc::new), slices, pods, control_exists: control.is_some() })
+    }
+
+    /// What belongs to a Service that the user runs, its pods left out; `revision` is how the rollout calls it. As old as the watch.
+    pub fn foreign(&self, owner: &Owner, revision: &RevisionId, service: &str) -> Foreign {
+        let namespace = owner.namespace.as_str();
+        Foreign {
+            service: self.services.get(namespace, service),
+            slices: self.slices.group(namespace, Group::Service(service.to_owned())),
+            pods: Vec::new(),
+            control_exists: self.services.get(namespace, &control_name(&owner.name, revision)).is_some(),
+        }
+    }
+
+    /// Every Service of a namespace, for [`super::foreign_selectors`].
+    pub fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
+        self.services.namespace(namespace)
+    }
 }
 
-/// Every Service of a namespace, read live, for [`super::foreign_selectors`].
-pub async fn all_services(client: &Client, namespace: &str) -> Result<Vec<Arc<Service>>, WorkloadError> {
-    list(client, namespace, "").await
+/// Pods that a Service selects, listed live, since nobody watches pods that are not ours; none without a selector.
+pub async fn selected_pods(client: &Client, namespace: &str, service: &Service) -> Result<Vec<Arc<Pod>>, WorkloadError> {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).filter(|selector| !selector.is_empty());
+    let Some(selector) = selector else { return Ok(Vec::new()) };
+    let words: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    list(client, namespace, &words.join(",")).await
+}
+
+/// Ready endpoints of a Service, counted live: for decisions that raise.
+pub async fn ready_now(client: &Client, namespace: &str, service: &str) -> Result<i32, WorkloadError> {
+    let slices: Vec<Arc<EndpointSlice>> = list(client, namespace, &format!("{SERVICE_NAME}={service}")).await?;
+    Ok(ready_endpoints(service, slices.iter().map(AsRef::as_ref)))
 }
 
 async fn list<K>(client: &Client, namespace: &str, selector: &str) -> Result<Vec<Arc<K>>, WorkloadError>
@@ -127,29 +129,13 @@ where
     Ok(found.items.into_iter().map(Arc::new).collect())
 }
 
-async fn get<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, WorkloadError>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let object = format!("{} {name}", K::kind(&()));
-    let call = api.get_opt(name).map_err(|error| WorkloadError::of_call("get", &object, &error));
-    let late = || WorkloadError::Timeout { call: "get", object: object.clone(), seconds: TIMEOUT.as_secs() };
-    tokio::time::timeout(TIMEOUT, call).await.map_err(|_| late())?
-}
-
-fn of<K>(store: &Store<K>, owner: &Owner) -> Vec<Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    let own = |object: &K| {
-        object.meta().namespace.as_deref() == Some(owner.namespace.as_str())
-            && label(object.meta(), ROLLOUT_LABEL) == Some(owner.name.as_str())
-    };
-    store.state().into_iter().filter(|object| own(object)).collect()
-}
-
-fn follow<K>(client: &Client, namespace: Option<&str>, trim: fn(&mut K)) -> (Store<K>, BoxStream<'static, Touched>)
+fn follow<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    config: watcher::Config,
+    trim: fn(&mut K),
+    groups_of: fn(&K) -> Vec<Group>,
+) -> (Index<K>, BoxStream<'static, Touched>)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -157,39 +143,83 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let config = watcher::Config::default().labels(ROLLOUT_LABEL).timeout(WATCH_TIMEOUT).page_size(50);
-    let (store, writer) = reflector::store();
-    let events = watcher(api, config).default_backoff().modify(trim).reflect(writer).touched_objects();
-    let touched = events.filter_map(async |event| match event {
-        Ok(object) => touched(&object),
-        Err(error) => {
-            warn!(kind = %K::kind(&()), %error, "a watch of workloads was interrupted; it starts again");
-            None
-        }
+    let (kept, mut writer) = index(groups_of);
+    let events = watcher(api, config).default_backoff().modify(trim).flat_map(move |event| {
+        let concerned = match event {
+            Ok(event) => writer.apply(&event),
+            Err(error) => {
+                warn!(kind = %K::kind(&()), %error, "a watch of workloads was interrupted; it starts again");
+                BTreeSet::new()
+            }
+        };
+        stream::iter(concerned.into_iter().map(|(namespace, group)| Touched { namespace, group }))
     });
-    (store, touched.boxed())
+    (kept, events.boxed())
 }
 
-fn touched<K: Resource>(object: &K) -> Option<Touched> {
-    let name = label(object.meta(), ROLLOUT_LABEL)?.to_owned();
-    Some(Touched { namespace: object.namespace()?, name })
+fn of_rollout(meta: &ObjectMeta) -> Vec<Group> {
+    label(meta, ROLLOUT_LABEL).map(|name| Group::Rollout(name.to_owned())).into_iter().collect()
 }
 
-fn trim_meta<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
-    object.meta_mut().annotations = None;
+fn groups_of_service(service: &Service) -> Vec<Group> {
+    let itself = Group::Service(name(&service.metadata).to_owned());
+    of_rollout(&service.metadata).into_iter().chain([itself]).collect()
+}
+
+fn groups_of_slice(slice: &EndpointSlice) -> Vec<Group> {
+    let service = label(&slice.metadata, SERVICE_NAME).map(|name| Group::Service(name.to_owned()));
+    of_rollout(&slice.metadata).into_iter().chain(service).collect()
+}
+
+fn trim_deployment(deployment: &mut Deployment) {
+    trim_meta(&mut deployment.metadata);
+}
+
+fn trim_meta(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    meta.annotations = None;
+}
+
+/// Of an object that may be anybody's: what names it, its version, and the labels that are read.
+fn trim_to_name(meta: &mut ObjectMeta) {
+    let mut all = std::mem::take(meta);
+    let labels: Option<BTreeMap<String, String>> = all.labels.take().map(|mut labels| {
+        labels.retain(|key, _| key.starts_with(OUR_LABELS) || key == SERVICE_NAME);
+        labels
+    });
+    *meta = ObjectMeta { name: all.name, namespace: all.namespace, resource_version: all.resource_version, labels, ..Default::default() };
+}
+
+/// Of a Service only the selector is read.
+fn trim_service(service: &mut Service) {
+    trim_to_name(&mut service.metadata);
+    service.status = None;
+    service.spec = service.spec.take().map(|spec| ServiceSpec { selector: spec.selector, ..Default::default() });
+}
+
+/// Of an endpoint is read who it is and how it does; an address only stands in for a name.
+fn trim_slice(slice: &mut EndpointSlice) {
+    trim_to_name(&mut slice.metadata);
+    slice.ports = None;
+    let endpoints = std::mem::take(&mut slice.endpoints).into_iter().map(|one| {
+        let target = one.target_ref.map(|target| ObjectReference { kind: target.kind, name: target.name, ..Default::default() });
+        let named = target.as_ref().is_some_and(|target| target.name.is_some());
+        let addresses = if named { Vec::new() } else { one.addresses.into_iter().take(1).collect() };
+        Endpoint { addresses, conditions: one.conditions, target_ref: target, ..Default::default() }
+    });
+    slice.endpoints = endpoints.collect();
 }
 
 /// Of a pod's spec only the memory limits are read.
 fn trim_pod(pod: &mut Pod) {
-    trim_meta(pod);
+    trim_meta(&mut pod.metadata);
     if let Some(spec) = &mut pod.spec {
         let containers = std::mem::take(&mut spec.containers);
-        let slim = containers.into_iter().map(|one| k8s_openapi::api::core::v1::Container {
-            name: one.name,
-            resources: one.resources,
-            ..Default::default()
-        });
-        *spec = k8s_openapi::api::core::v1::PodSpec { containers: slim.collect(), ..Default::default() };
+        let slim = containers.into_iter().map(|one| Container { name: one.name, resources: one.resources, ..Default::default() });
+        *spec = PodSpec { containers: slim.collect(), ..Default::default() };
     }
 }
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;

@@ -5,7 +5,8 @@
 //! build       the wanted objects, as values        deployment  all that is particular to apps/v1 Deployment
 //! apply       creates, adopts, repairs, scales     record      one ControllerRevision per revision
 //! view        what the cluster says, as values     cause       why pods are not ready, and what tripped
-//! live        lists for `view`                     preflight   foreign Services that would select candidate pods
+//! live        watches and lists for `view`         preflight   foreign Services that would select candidate pods
+//! index       what a watch keeps, by name and group
 //! ```
 
 mod apply;
@@ -14,6 +15,7 @@ mod calls;
 mod cause;
 mod deployment;
 mod error;
+mod index;
 mod live;
 mod preflight;
 mod record;
@@ -25,7 +27,8 @@ use serde_json::Value;
 pub use apply::{Ensured, Workloads};
 pub use build::{Children, build, control_for_service};
 pub use error::WorkloadError;
-pub use live::{Stores, Touched, all_services, foreign, owned, owned_from};
+pub use index::Group;
+pub use live::{Stores, Touched, ready_now, selected_pods};
 pub use preflight::foreign_selectors;
 pub use record::{Record, Records};
 pub use view::{Foreign, Owned, foreign_view, owned_views, ready_endpoints};

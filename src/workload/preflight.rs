@@ -10,7 +10,7 @@ use super::{Owner, child_name, control_name};
 
 /// A sentence for each Service of the namespace that selects pods with `pod_labels` and is not one of `revision`'s own.
 ///
-/// `services` must be a live list of all Services in the namespace, labelled or not.
+/// `services` must be all Services of the namespace, labelled or not.
 pub fn foreign_selectors<'a>(
     owner: &Owner,
     revision: &RevisionId,

@@ -37,7 +37,7 @@ pub struct Foreign {
     pub service: Option<Arc<Service>>,
     /// Its slices.
     pub slices: Vec<Arc<EndpointSlice>>,
-    /// Pods that its selector finds.
+    /// Pods that its selector finds; empty when nobody looked, then only their names are known, from the slices.
     pub pods: Vec<Arc<Pod>>,
     /// Whether our control Service over its pods exists.
     pub control_exists: bool,
@@ -77,24 +77,45 @@ fn view(rollout: &str, id: &RevisionId, objects: &Owned, services: &BTreeSet<&st
 }
 
 /// The workload behind a Service that the user runs: it wants one ready endpoint, whatever makes it.
+///
+/// Pods that only slices name count as older than anything: their counters are read from where they are first seen.
 pub fn foreign_view(objects: &Foreign) -> WorkloadView {
     let Some(service) = &objects.service else {
         return WorkloadView { control_exists: objects.control_exists, desired: 1, ..WorkloadView::default() };
     };
     let service_name = name(&service.metadata);
-    let pods: Vec<&Pod> = objects.pods.iter().map(AsRef::as_ref).collect();
+    let listed: Vec<&Pod> = objects.pods.iter().map(AsRef::as_ref).collect();
+    let mut pods = addressed(service_name, objects.slices.iter().map(AsRef::as_ref));
     let ready_endpoints = ready_endpoints(service_name, objects.slices.iter().map(AsRef::as_ref));
-    let cause = if ready_endpoints > 0 { None } else { cause::unready(pods.iter().copied()).or_else(|| no_pods(service_name, &pods)) };
+    let cause = if ready_endpoints > 0 {
+        None
+    } else {
+        cause::unready(listed.iter().copied()).or_else(|| not_ready(service_name, &pods)).or_else(|| no_pods(service_name, &listed))
+    };
+    pods.extend(created(&listed));
     WorkloadView {
         exists: true,
         service_exists: true,
         control_exists: objects.control_exists,
         desired: 1,
         ready_endpoints,
-        tripped: cause::tripped(pods.iter().copied()),
-        pods: created(&pods),
+        tripped: cause::tripped(listed.iter().copied()),
+        pods,
         cause,
     }
+}
+
+/// Pods that the slices of `service` name.
+fn addressed<'a>(service: &str, slices: impl IntoIterator<Item = &'a EndpointSlice>) -> BTreeMap<String, DateTime<Utc>> {
+    let own = slices.into_iter().filter(|slice| label(&slice.metadata, SERVICE_NAME) == Some(service));
+    let targets = own.flat_map(|slice| &slice.endpoints).filter_map(|one| one.target_ref.as_ref());
+    let pods = targets.filter(|target| target.kind.as_deref() == Some("Pod")).filter_map(|target| target.name.clone());
+    pods.map(|pod| (pod, DateTime::UNIX_EPOCH)).collect()
+}
+
+fn not_ready(service: &str, pods: &BTreeMap<String, DateTime<Utc>>) -> Option<Cause> {
+    let message = || format!("none of the {} pods of {service} is ready", pods.len());
+    (!pods.is_empty()).then(|| Cause { reason: "NotReady".to_owned(), message: message() })
 }
 
 /// Ready endpoints of `service` over all its slices, each pod once: with two address families or while slices are rewritten it is in two.

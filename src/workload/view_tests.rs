@@ -174,6 +174,34 @@ fn a_users_service_is_ready_with_one_endpoint_and_absent_without_itself() {
 }
 
 #[test]
+fn the_pods_of_a_users_service_come_from_its_slices_when_nobody_listed_them() {
+    let endpoint = |kind: &str, name: &str, ready: bool| json!({"addresses": ["10.0.0.1"], "targetRef": {"kind": kind, "name": name}, "conditions": {"ready": ready}});
+    let slices = |ready: bool| {
+        let all = json!([endpoint("Pod", "a", ready), endpoint("Pod", "b", false), endpoint("VirtualMachine", "c", false)]);
+        vec![
+            slice("legacy", &all),
+            slice("legacy", &json!([endpoint("Pod", "a", ready)])),
+            slice("other", &json!([endpoint("Pod", "x", true)])),
+        ]
+    };
+    let found = |ready: bool, pods: Vec<Arc<Pod>>| {
+        foreign_view(&Foreign { service: Some(service("legacy", "x")), slices: slices(ready), pods, control_exists: false })
+    };
+    let (known, unknown) = ("2026-01-02T03:04:05Z".parse().unwrap(), DateTime::UNIX_EPOCH);
+    let pods = |view: &WorkloadView| view.pods.iter().map(|(name, at)| (name.clone(), *at)).collect::<Vec<_>>();
+    let ready = found(true, Vec::new());
+    assert_eq!((ready.ready_endpoints, ready.cause.clone()), (1, None));
+    assert_eq!(pods(&ready), [("a".to_owned(), unknown), ("b".to_owned(), unknown)]);
+    let unready = found(false, Vec::new()).cause.unwrap();
+    assert_eq!((unready.reason.as_str(), unready.message.as_str()), ("NotReady", "none of the 2 pods of legacy is ready"));
+    let killed = container(false, 1, &json!({"running": {}}), &json!({"terminated": {"reason": "OOMKilled", "exitCode": 137}}));
+    let listed = found(false, vec![pod("a", "r1", &killed)]);
+    assert_eq!(pods(&listed), [("a".to_owned(), known), ("b".to_owned(), unknown)]);
+    assert_eq!(listed.tripped.unwrap().reason, "OOMKilled");
+    assert_eq!(listed.cause.unwrap().reason, "OOMKilled");
+}
+
+#[test]
 fn a_service_that_selects_candidate_pods_is_named_and_our_own_are_not() {
     let owner = crate::workload::Owner { namespace: "ml".into(), name: "digits".into(), uid: "u".into() };
     let with = |name: &str, selector: Value| -> Service {

@@ -182,6 +182,17 @@ class World:
             series = json.load(answer)["data"]["result"]
         return min((at for one in series for at, value in one["values"] if float(value) > least), default=None)
 
+    def gateway_errors(self) -> list[tuple[str, str]]:
+        """Time and Envoy's reason (response flags) of every 503 at this world's host: NC for a cluster that Envoy does not know, UH for one without
+        a healthy endpoint, UF for a connection that failed."""
+        found = []
+        with open(self.cluster.root / "log" / "envoy.log", encoding="utf-8", errors="replace") as log:
+            for line in log:
+                if self.host in line and '"response_code":503' in line:
+                    entry = json.loads(line)
+                    found.append((entry["@timestamp"], entry["response_flags"]))
+        return found
+
     # What most stories begin and end with.
 
     def begin(self, model: str = "fp32", **changes: Any) -> Object:
@@ -307,6 +318,7 @@ class World:
         lines += ["pods:", *[pod_text(pod) for pod in self.api.list("pods", self.namespace)]]
         for users in self.users:
             lines += ["users:", json.dumps(users.stop().get("total", {}))]
+        lines += ["503 by the gateway:", *[" ".join(one) for one in self.gateway_errors()[:10]]]
         mine = [text for text in self.operator.log_tail(3000) if self.namespace in text]
         return [*lines, "operator:", *mine[-40:]]
 

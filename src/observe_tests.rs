@@ -1,0 +1,198 @@
+//! What a look at a rollout with Services of the user asks the API server, and what it asks again before it raises.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use chrono::Utc;
+use clap::Parser;
+use futures::StreamExt;
+use http::{Request, Response, StatusCode};
+use kube::Client;
+use kube::client::Body;
+use rollout_core::decide::decide;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::*;
+use crate::config::Config;
+use crate::events::Events;
+use crate::leader::Leadership;
+use crate::metrics::Metrics;
+use crate::prometheus::{SecretSource, Servers};
+use crate::server::Heartbeats;
+use crate::stores::Stores;
+use crate::tracker::Tracker;
+
+const ROLLOUT: &str = "/apis/espalier.dev/v1alpha1/namespaces/ml/modelrollouts/digits";
+const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+const SLICES_NOW: &str = "/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices";
+
+/// An API server that answers reads by path; what is not there is not found, and lists are empty. Watches stay silent.
+#[derive(Default)]
+struct World {
+    answers: BTreeMap<&'static str, Value>,
+    asked: Vec<String>,
+}
+
+impl World {
+    fn answer(&mut self, path: &str, query: &str) -> (StatusCode, Value) {
+        let selected = if query.contains("labelSelector=") { " selected" } else { "" };
+        self.asked.push(format!("{path}{selected}"));
+        let listed = |items: &Value| json!({"metadata": {"resourceVersion": "1"}, "items": items});
+        let list = query.contains("limit=") || query.contains("labelSelector=");
+        match (self.answers.get(path), list) {
+            (Some(found), false) => (StatusCode::OK, found.clone()),
+            (found, true) => (StatusCode::OK, listed(found.unwrap_or(&json!([])))),
+            (None, false) => {
+                (StatusCode::NOT_FOUND, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "", "code": 404}))
+            }
+        }
+    }
+}
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    config: Config,
+}
+
+async fn context(answers: &[(&'static str, Value)]) -> (Context, Arc<Mutex<World>>) {
+    let world = Arc::new(Mutex::new(World { answers: answers.iter().cloned().collect(), asked: Vec::new() }));
+    let shared = Arc::clone(&world);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let world = Arc::clone(&shared);
+        async move {
+            let query = request.uri().query().unwrap_or_default();
+            if query.contains("watch=true") {
+                std::future::pending::<()>().await;
+            }
+            let (code, answer) = world.lock().unwrap().answer(request.uri().path(), query);
+            Ok::<_, Infallible>(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
+        }
+    });
+    let client = Client::new(service, "ml");
+    let metrics = Arc::new(Metrics::new());
+    let (stores, wakes) = Stores::watch(&client, &[None]);
+    tokio::spawn(wakes.for_each(|_| std::future::ready(())));
+    stores.ready().await.unwrap();
+    let context = Context {
+        secrets: SecretSource::new(client.clone()),
+        events: Events::start(client.clone(), Arc::clone(&metrics)),
+        stores,
+        tracker: Tracker::default(),
+        servers: Servers::default(),
+        metrics,
+        leadership: Leadership::always(),
+        beats: Heartbeats::new(),
+        lane: Semaphore::new(1),
+        wake: mpsc::channel(1).0,
+        client,
+        config: Line::parse_from(["espalier"]).config,
+    };
+    (context, world)
+}
+
+fn rollout(baseline: bool, status: &Value) -> Value {
+    let mut spec = json!({
+        "model": {"uri": "oci://r/m:1"}, "workload": {"backendRef": {"name": "digits-v2", "port": 80}}, "policyRef": {"name": "p"},
+        "route": {"template": {"parentRefs": [{"name": "gw"}], "rules": [{}]}},
+        "stages": [{"name": "canary", "type": "Canary", "percent": "10%"}],
+    });
+    if baseline {
+        spec["baseline"] = json!({"backendRef": {"name": "legacy", "port": 80}});
+    }
+    let metadata =
+        json!({"namespace": "ml", "name": "digits", "uid": "u", "resourceVersion": "1", "generation": 1, "finalizers": [FINALIZER]});
+    json!({"apiVersion": "espalier.dev/v1alpha1", "kind": "ModelRollout", "metadata": metadata, "spec": spec, "status": status})
+}
+
+fn cluster() -> Vec<(&'static str, Value)> {
+    let policy = json!({
+        "apiVersion": "espalier.dev/v1alpha1", "kind": "EvaluationPolicy", "metadata": {"namespace": "ml", "name": "p", "generation": 1},
+        "spec": {
+            "prometheus": {"address": "http://p:9090"},
+            "guardrails": [{"name": "errors", "proportion": {"bad": "errors_total", "total": "requests_total"}, "target": "1%"}],
+        },
+    });
+    let service = |name: &str| json!({"metadata": {"namespace": "ml", "name": name}, "spec": {"selector": {"app": name}}});
+    vec![
+        ("/apis/espalier.dev/v1alpha1/evaluationpolicies", json!([policy])),
+        ("/api/v1/services", json!([service("legacy"), service("digits-v2")])),
+        (SLICES, json!([slice("legacy", "a"), slice("digits-v2", "b")])),
+        (SLICES_NOW, json!([slice("digits-v2", "b")])),
+    ]
+}
+
+fn slice(service: &str, pod: &str) -> Value {
+    let endpoint = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "targetRef": {"kind": "Pod", "name": pod}});
+    json!({
+        "metadata": {"namespace": "ml", "name": format!("{service}-1"), "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4", "endpoints": [endpoint],
+    })
+}
+
+fn key() -> Key {
+    Key { namespace: "ml".into(), name: "digits".into() }
+}
+
+fn serving(revision: &str, service: &str) -> Value {
+    json!({"revision": revision, "digest": "", "uri": "", "service": service, "port": 80, "since": "2026-01-02T03:04:05Z"})
+}
+
+/// Looks at a rollout, and tells what was seen and which calls that took.
+async fn look(mut answers: Vec<(&'static str, Value)>, rollout: Value) -> (Seen, Vec<String>) {
+    answers.push((ROLLOUT, rollout));
+    let (ctx, world) = context(&answers).await;
+    world.lock().unwrap().asked.clear();
+    let seen = observe(&ctx, &key()).await.unwrap().unwrap();
+    let asked = world.lock().unwrap().asked.clone();
+    (seen, asked)
+}
+
+#[tokio::test]
+async fn services_and_slices_are_watched_without_a_label_and_workloads_and_pods_with_ours() {
+    let (_, world) = context(&cluster()).await;
+    let asked = world.lock().unwrap().asked.clone();
+    for wanted in ["/api/v1/services", SLICES, "/api/v1/pods selected", "/apis/apps/v1/deployments selected"] {
+        assert!(asked.iter().any(|one| one == wanted), "{wanted} not in {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_lists_the_pods_of_the_users_candidate_and_takes_all_else_of_services_from_watches() {
+    let (seen, asked) = look(cluster(), rollout(true, &json!({"stable": serving("baseline", "legacy")}))).await;
+    let route = "/apis/gateway.networking.k8s.io/v1/namespaces/ml/httproutes/digits";
+    assert_eq!(asked, [ROLLOUT, route, "/api/v1/namespaces/ml/pods selected"]);
+    let stable = &seen.observed.workloads[&RevisionId::new(RevisionId::BASELINE)];
+    assert_eq!((stable.service_exists, stable.ready_endpoints, stable.pods.len()), (true, 1, 1));
+    let desired = revision::id(&seen.object.spec.model, &seen.object.spec.workload);
+    assert_eq!(seen.observed.workloads[&desired].ready_endpoints, 1);
+    let (_, asked) = look(cluster(), rollout(false, &json!({"stable": serving(desired.as_str(), "digits-v2")}))).await;
+    assert_eq!(asked, [ROLLOUT, route], "nothing is on trial");
+    let probation = json!({"previous": serving("aaaaaaaa", "legacy"), "until": "2026-01-02T03:04:05Z"});
+    let (_, asked) =
+        look(cluster(), rollout(false, &json!({"stable": serving(desired.as_str(), "digits-v2"), "probation": probation}))).await;
+    assert_eq!(asked.len(), 3, "on probation it still trips: {asked:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_raised_on_endpoints_that_only_an_old_watch_still_has() {
+    for (live, raises) in [(json!([slice("digits-v2", "b")]), true), (json!([]), false)] {
+        let mut answers = cluster();
+        answers.push((SLICES_NOW, live));
+        answers.push((ROLLOUT, rollout(false, &json!({}))));
+        let (ctx, world) = context(&answers).await;
+        let mut seen = observe(&ctx, &key()).await.unwrap().unwrap();
+        let raised = |seen: &Seen| {
+            let decision = decide(&seen.observed, &seen.plan, None, Utc::now());
+            let raises = decision.then.iter().any(|write| matches!(write, Write::Route(write) if write.ticket().is_some()));
+            (decision, raises)
+        };
+        let (decision, first) = raised(&seen);
+        assert!(first, "{:?}", decision.situation);
+        world.lock().unwrap().asked.clear();
+        assert_eq!(recount(&ctx, &mut seen, &decision).await.unwrap(), !raises);
+        assert_eq!(world.lock().unwrap().asked, [format!("{SLICES_NOW} selected")]);
+        let (decision, again) = raised(&seen);
+        assert_eq!(again, raises, "{:?}", decision.situation);
+    }
+}
