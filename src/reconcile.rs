@@ -92,7 +92,7 @@ async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {
     };
     let judged = identity(&seen.observed.status, &seen.observed.uid).and_then(|identity| ctx.tracker.judgement(key, &identity));
     let (judgement, checkpoint) = judged.unzip();
-    seen.observed.checkpoint = checkpoint;
+    seen.observed.checkpoint = checkpoint.flatten();
     let mut decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), Utc::now());
     if observe::recount(ctx, &mut seen, &decision).await? {
         decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), Utc::now());

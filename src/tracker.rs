@@ -10,7 +10,7 @@ use rollout_core::judge::{Moment, glance, judge};
 use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::StageKind;
-use rollout_core::status::{CheckpointStatus, Serving};
+use rollout_core::status::{CheckpointStatus, MAX_CHECKPOINT, Serving};
 use rollout_core::verdict::{Failure, Judgement, Overall, Verdict};
 use rollout_core::weights::{Exposure, Position};
 use tracing::warn;
@@ -161,13 +161,14 @@ impl Tracker {
         }
     }
 
-    /// The judgement of this attempt and the checkpoint that goes with it.
-    pub fn judgement(&self, key: &Key, identity: &Identity) -> Option<(Judgement, CheckpointStatus)> {
+    /// The judgement of this attempt and the checkpoint that goes with it; none when it is longer than status may hold.
+    pub fn judgement(&self, key: &Key, identity: &Identity) -> Option<(Judgement, Option<CheckpointStatus>)> {
         let rollouts = self.lock();
         let tracked = rollouts.get(key).filter(|t| t.watched.identity == *identity)?;
         let judgement = tracked.judgement.clone()?;
         let state = serde_json::to_string(&tracked.evidence.checkpoint()).ok()?;
-        Some((judgement, CheckpointStatus { at: tracked.evidence.last_instant(), state }))
+        let fits = state.len() <= MAX_CHECKPOINT;
+        Some((judgement, fits.then(|| CheckpointStatus { at: tracked.evidence.last_instant(), state })))
     }
 
     /// Servers that some watched rollout reads from.

@@ -16,6 +16,8 @@ use crate::weights::Exposure;
 
 /// Most decisions kept.
 pub const MAX_DECISIONS: usize = 20;
+/// Longest [`CheckpointStatus::state`], in bytes. A longer one is not stored; the evidence is rebuilt from the one before it.
+pub const MAX_CHECKPOINT: usize = 262_144;
 /// Most rejected revisions kept.
 pub const MAX_REJECTED: usize = 20;
 

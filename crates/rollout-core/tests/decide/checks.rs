@@ -11,6 +11,7 @@ use rollout_core::weights::{Exposure, Grounds, RaiseTicket};
 use serde_json::Value;
 
 use crate::kstatus;
+use crate::schema;
 use crate::world::World;
 
 impl World {
@@ -74,6 +75,7 @@ impl World {
         if matches!(decision.situation, Situation::Terminating(_)) {
             return;
         }
+        schema::check(&decision.status);
         kstatus::check(&decision.status, self.generation, &decision.situation, self.spec.ready_when);
         assert!(decision.status.decisions.len() <= 20 && decision.status.rejected.len() <= 20);
         for condition in &decision.status.conditions {

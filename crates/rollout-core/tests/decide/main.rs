@@ -18,5 +18,6 @@ mod probation;
 mod requests;
 mod route;
 mod rows;
+mod schema;
 mod stories;
 mod world;

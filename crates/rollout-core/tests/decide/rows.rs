@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rollout_core::decide::Situation;
 use rollout_core::spec::ReadyWhen;
-use rollout_core::verdict::Overall;
+use rollout_core::verdict::{Failure, Overall};
 use serde_json::json;
 
 use crate::fixtures::{id_of, spec, spec_with, trial, trying};
@@ -99,4 +99,26 @@ fn the_columns_tell_the_story() {
         assert!(seen.contains(expected), "{expected} is not in {seen:?}");
     }
     assert_eq!(world.status.display.stable, format!("b-{}", &id_of(&spec("b")).as_str()[..4]));
+}
+
+#[test]
+fn words_without_end_are_cut_to_what_the_api_server_takes() {
+    let endless = "é".repeat(20_000);
+    for kind in ["Fail", "Lower", "Inconclusive"] {
+        let (words, mut world) = (endless.clone(), trial());
+        world.judge = Judge::who(move |a, _| {
+            let failure = Failure { guardrail: "accuracy".into(), reason: "Harmful".into(), message: words.clone() };
+            (a.stage == 1 && a.intent.percent() > 0).then(|| match kind {
+                "Fail" => Overall::Fail(failure),
+                "Lower" => Overall::Lower(failure),
+                _ => Overall::Inconclusive(failure),
+            })
+        });
+        world.run_until("there", |w| w.is_at(1, 0));
+        world.ask(&endless, &endless, &endless);
+        for _ in 0..20 {
+            world.step();
+        }
+        assert!(world.status.decisions.iter().any(|d| d.message.len() > 500), "the words came through: {kind}");
+    }
 }
