@@ -40,6 +40,7 @@ def tell(world: World) -> None:
     lost = users.phase("candidate dead")["not_ok"] - before
     sent = 150 * (off.at - killed + 1.0)
     check("only its share of the users noticed", at_most(lost, 0.25 * sent + 10, " errors"))
+    world.wait_ok(users, 100, 10)
     users.mark("afterwards")
     world.wait_answers(users, 200)
     check("then nobody", same(users.phase("afterwards")["not_ok"], 0))

@@ -8,7 +8,7 @@ use crate::status::{Attempt, AttemptPhase, RequestStatus};
 use crate::verdict::{Failure, Overall};
 use crate::weights::{Exposure, Grounds, RaiseTicket};
 
-use super::draft::{AT_ONCE, Draft, clip};
+use super::draft::{AT_ONCE, Draft, SOON, clip};
 use super::{Situation, attempt, settled};
 
 /// What the annotation `espalier.dev/request` holds, as JSON.
@@ -74,6 +74,11 @@ pub fn answer(draft: &mut Draft<'_>) -> Option<Situation> {
     };
     // What could not be read was not acted on: the same id may come again, put right.
     if last.is_some_and(|r| r.id == clip(&request.id, 128) && r.action != UNKNOWN) {
+        return None;
+    }
+    // A person who asks a moment after a step began should not have to ask again.
+    if request.action == Verb::Promote && trial(draft, &request).is_ok() && draft.awaits_gateway() {
+        draft.check_in(SOON);
         return None;
     }
     let (result, situation) = match act(draft, &request) {

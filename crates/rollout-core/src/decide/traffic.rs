@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::revision::RevisionId;
@@ -13,6 +14,9 @@ use crate::weights::{Exposure, Grounds, RaiseTicket};
 use super::draft::{AT_ONCE, DRAIN, Draft, SOON};
 use super::shapes::control_name;
 use super::{Situation, Write};
+
+/// How long a gateway is waited for by what cannot go on without it, and must go on some time.
+const LONGEST_WAIT: TimeDelta = TimeDelta::seconds(30);
 
 /// A new content of the route. Can only be made when it gives no unproven Service more than it has, or with a ticket for exactly one raise.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +99,15 @@ impl Draft<'_> {
     /// Whether every gateway has taken the route as it is.
     pub fn acceptance(&self) -> Acceptance {
         self.seen.route.as_ref().map_or(Acceptance::Pending("the HTTPRoute does not exist yet".into()), route::acceptance)
+    }
+
+    /// Whether some gateway has not said yet what it makes of the last write, and has not had long enough for it either.
+    pub fn awaits_gateway(&self) -> bool {
+        if !matches!(self.acceptance(), Acceptance::Pending(_)) {
+            return false;
+        }
+        let on_record = self.seen.status.conditions.iter().find(|c| c.kind == "TrafficApplied" && c.status != "True");
+        on_record.is_none_or(|c| self.now - c.last_transition_time <= LONGEST_WAIT)
     }
 
     /// Who else writes the rules of the route, for people.
@@ -319,6 +332,6 @@ fn drops(live: &Value, wanted: &Value) -> bool {
 
 /// The situation that a refused or unfinished route makes.
 pub fn not_applied(draft: &mut Draft<'_>, why: String) -> Situation {
-    draft.check_in(chrono::TimeDelta::seconds(5));
+    draft.check_in(TimeDelta::seconds(5));
     Situation::TrafficNotApplied(why)
 }

@@ -1,5 +1,6 @@
 //! What a person can ask for, and how each request is answered once and in view.
 
+use chrono::TimeDelta;
 use rollout_core::verdict::Overall;
 use serde_json::json;
 
@@ -54,6 +55,21 @@ fn promote_works_from_a_shadow_stage_and_out_of_a_pause_and_from_a_slice() {
         assert_eq!(answer(&world).0, "Accepted", "{}", answer(&world).1);
         world.rest();
         failure_free_end(&world, &spec("b"));
+    }
+}
+
+#[test]
+fn a_promote_a_moment_after_a_step_began_waits_for_the_gateway_and_is_not_refused() {
+    for (delay, accepted) in [(5, true), (10_000, false)] {
+        let mut world = trial();
+        world.run_until("there", |w| w.is_at(1, 0) && w.condition("TrafficApplied").0 == "True");
+        world.gateway_delay = TimeDelta::seconds(delay);
+        world.run_until("raised", |w| w.is_at(1, 1) && w.candidate_share() > 1);
+        world.ask("1", "promote", &b());
+        world.step();
+        assert!(world.status.last_request.is_none(), "not answered yet");
+        world.run_until("answered", |w| w.status.last_request.is_some());
+        assert_eq!(answer(&world).0 == "Accepted", accepted, "{:?}", answer(&world));
     }
 }
 

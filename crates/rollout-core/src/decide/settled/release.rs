@@ -1,18 +1,13 @@
 //! Deletion: the candidate off first, an adopted route put back, then the finalizer goes. Children are never deleted here.
 //! It always ends: what cannot be put back is said, and does not hold the object.
 
-use chrono::TimeDelta;
-
-use crate::route::{self, Acceptance};
+use crate::route;
 use crate::weights::Exposure;
 
 use super::super::draft::{AT_ONCE, Draft, SOON};
 use super::super::shapes::split;
 use super::super::traffic::RouteWrite;
 use super::super::{Situation, Write, notes};
-
-/// How long a gateway is waited for before the object goes.
-const LONGEST_WAIT: TimeDelta = TimeDelta::seconds(30);
 
 /// Makes traffic safe and lets the object go.
 pub fn release(draft: &mut Draft<'_>) -> Situation {
@@ -28,13 +23,20 @@ pub fn release(draft: &mut Draft<'_>) -> Situation {
                 draft.check_in(AT_ONCE);
                 return situation;
             }
-            if !is_taken(draft) {
+            // The pods that the gateways still send to go with the object.
+            if draft.awaits_gateway() {
+                draft.check_in(SOON);
                 return situation;
             }
             say_what_is_left(draft, &adopt.name);
         }
         _ => {
-            if lower_candidate(draft) || (draft.status.candidate.is_some() && draft.seen.route.is_some() && !is_taken(draft)) {
+            if lower_candidate(draft) {
+                draft.check_in(SOON);
+                return situation;
+            }
+            if draft.status.candidate.is_some() && draft.seen.route.is_some() && draft.awaits_gateway() {
+                draft.check_in(SOON);
                 return situation;
             }
         }
@@ -42,16 +44,6 @@ pub fn release(draft: &mut Draft<'_>) -> Situation {
     draft.then.push(Write::Finalizer(false));
     draft.check_in(SOON);
     situation
-}
-
-/// Whether the gateways carry the last write, or have had long enough: the pods that they send to go with the object.
-fn is_taken(draft: &mut Draft<'_>) -> bool {
-    if !matches!(draft.acceptance(), Acceptance::Pending(_)) {
-        return true;
-    }
-    let pending = draft.seen.status.conditions.iter().find(|c| c.kind == "TrafficApplied" && c.status != "True");
-    draft.check_in(SOON);
-    pending.is_some_and(|c| draft.now - c.last_transition_time > LONGEST_WAIT)
 }
 
 fn lower_candidate(draft: &mut Draft<'_>) -> bool {
