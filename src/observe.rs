@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::TryFutureExt;
 use kube::{Api, ResourceExt};
 use rollout_core::decide::{Decision, Write};
 use rollout_core::observed::{Observed, PolicyView, RequestText};
@@ -16,7 +17,7 @@ use rollout_core::validate::{self, Problem};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::api::ModelRollout;
+use crate::api::{EvaluationPolicy, ModelRollout};
 use crate::client::{CALL_TIMEOUT, CallError, timed};
 use crate::context::Context;
 use crate::gateway::{self, GatewayError};
@@ -84,7 +85,8 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
     for (revision, found) in &foreign {
         workloads.insert(revision.clone(), workload::foreign_view(found));
     }
-    let (policy, found) = policy(ctx, key, &object.spec, &status);
+    let stored = ctx.stores.policy(&key.namespace, &object.spec.policy_ref.name).and_then(Result::ok);
+    let (policy, found) = policy(stored, &status);
     let plan = plan(&object.spec, found.as_ref());
     let preflight = preflight(ctx, key, &owner, &object, &status, &plan, route.as_ref());
     let observed = Observed {
@@ -138,9 +140,10 @@ async fn foreign(ctx: &Context, owner: &Owner, spec: &RolloutSpec, status: &Stat
     Ok(found)
 }
 
-/// Counts the ready endpoints of what `decision` raises anew, live: watches may be old, and what is old never raises.
+/// Reads again, live, what a raise in `decision` took from watches: the policy, and the ready endpoints of what is raised. What is old never
+/// raises.
 ///
-/// True when there are fewer than the watch said; then `seen` says so, and the decision must be made again.
+/// True when the policy is another one or there are fewer endpoints; then `seen` says so, and the decision must be made again.
 pub async fn recount(ctx: &Context, seen: &mut Seen, decision: &Decision) -> Result<bool, ObserveError> {
     let raised = decision.then.iter().find_map(|write| match write {
         Write::Route(write) => write.ticket().map(|ticket| ticket.candidate().clone()),
@@ -151,15 +154,27 @@ pub async fn recount(ctx: &Context, seen: &mut Seen, decision: &Decision) -> Res
     let foreign = seen.foreign.get(&revision).and_then(|one| one.service.as_ref());
     let service = foreign.map_or_else(|| workload::child_name(&observed.name, &revision), |service| service.name_any());
     let Some(view) = observed.workloads.get_mut(&revision) else { return Ok(false) };
-    let live = workload::ready_now(&ctx.client, &observed.namespace, &service).await?;
+    let policies: Api<EvaluationPolicy> = Api::namespaced(ctx.client.clone(), &observed.namespace);
+    let name = observed.spec.policy_ref.name.clone();
+    let (live, named) = tokio::try_join!(
+        workload::ready_now(&ctx.client, &observed.namespace, &service).map_err(ObserveError::from),
+        timed(CALL_TIMEOUT, policies.get_opt(&name))
+            .map_err(|source| ObserveError::Call { object: format!("EvaluationPolicy {name}"), source }),
+    )?;
     let fewer = live < view.ready_endpoints;
     view.ready_endpoints = view.ready_endpoints.min(live);
-    Ok(fewer)
+    let (policy, found) = policy(named.map(|policy| (policy.metadata.generation.unwrap_or(0), policy.spec)), &observed.status);
+    let other = policy != observed.policy;
+    if other {
+        seen.plan = plan(&observed.spec, found.as_ref());
+        (observed.policy, seen.policy) = (policy, found);
+    }
+    Ok(fewer || other)
 }
 
 /// The policy as the decision sees it, and the spec in force: the pinned one when the object is gone mid-attempt.
-fn policy(ctx: &Context, key: &Key, spec: &RolloutSpec, status: &Status) -> (PolicyView, Option<PolicySpec>) {
-    if let Some(Ok((generation, found))) = ctx.stores.policy(&key.namespace, &spec.policy_ref.name) {
+fn policy(found: Option<(i64, PolicySpec)>, status: &Status) -> (PolicyView, Option<PolicySpec>) {
+    if let Some((generation, found)) = found {
         return (PolicyView::Found { generation, spec: Box::new(found.clone()) }, Some(found));
     }
     let pinned = status.attempt.as_ref().and_then(|a| serde_json::from_str::<Value>(&a.pinned).ok());

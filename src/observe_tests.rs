@@ -1,5 +1,6 @@
 //! What a look at a rollout with Services of the user asks the API server, and what it asks again before it raises.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
@@ -23,6 +24,7 @@ use crate::stores::Stores;
 use crate::tracker::Tracker;
 
 const ROLLOUT: &str = "/apis/espalier.dev/v1alpha1/namespaces/ml/modelrollouts/digits";
+const POLICY_NOW: &str = "/apis/espalier.dev/v1alpha1/namespaces/ml/evaluationpolicies/p";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 const SLICES_NOW: &str = "/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices";
 
@@ -105,17 +107,20 @@ fn rollout(baseline: bool, status: &Value) -> Value {
     json!({"apiVersion": "espalier.dev/v1alpha1", "kind": "ModelRollout", "metadata": metadata, "spec": spec, "status": status})
 }
 
-fn cluster() -> Vec<(&'static str, Value)> {
-    let policy = json!({
-        "apiVersion": "espalier.dev/v1alpha1", "kind": "EvaluationPolicy", "metadata": {"namespace": "ml", "name": "p", "generation": 1},
+fn policy(generation: i64) -> Value {
+    json!({
+        "apiVersion": "espalier.dev/v1alpha1", "kind": "EvaluationPolicy", "metadata": {"namespace": "ml", "name": "p", "generation": generation},
         "spec": {
             "prometheus": {"address": "http://p:9090"},
             "guardrails": [{"name": "errors", "proportion": {"bad": "errors_total", "total": "requests_total"}, "target": "1%"}],
         },
-    });
+    })
+}
+
+fn cluster() -> Vec<(&'static str, Value)> {
     let service = |name: &str| json!({"metadata": {"namespace": "ml", "name": name}, "spec": {"selector": {"app": name}}});
     vec![
-        ("/apis/espalier.dev/v1alpha1/evaluationpolicies", json!([policy])),
+        ("/apis/espalier.dev/v1alpha1/evaluationpolicies", json!([policy(1)])),
         ("/api/v1/services", json!([service("legacy"), service("digits-v2")])),
         (SLICES, json!([slice("legacy", "a"), slice("digits-v2", "b")])),
         (SLICES_NOW, json!([slice("digits-v2", "b")])),
@@ -175,10 +180,12 @@ async fn a_look_lists_the_pods_of_the_users_candidate_and_takes_all_else_of_serv
 }
 
 #[tokio::test]
-async fn nothing_is_raised_on_endpoints_that_only_an_old_watch_still_has() {
-    for (live, raises) in [(json!([slice("digits-v2", "b")]), true), (json!([]), false)] {
+async fn nothing_is_raised_on_endpoints_or_a_policy_that_only_an_old_watch_still_has() {
+    let (ready, gone) = (json!([slice("digits-v2", "b")]), json!([]));
+    for (live, policy, raises) in [(&ready, Some(policy(1)), true), (&gone, Some(policy(1)), false), (&ready, None, false)] {
         let mut answers = cluster();
-        answers.push((SLICES_NOW, live));
+        answers.push((SLICES_NOW, live.clone()));
+        answers.extend(policy.map(|found| (POLICY_NOW, found)));
         answers.push((ROLLOUT, rollout(false, &json!({}))));
         let (ctx, world) = context(&answers).await;
         let mut seen = observe(&ctx, &key()).await.unwrap().unwrap();
@@ -191,8 +198,21 @@ async fn nothing_is_raised_on_endpoints_that_only_an_old_watch_still_has() {
         assert!(first, "{:?}", decision.situation);
         world.lock().unwrap().asked.clear();
         assert_eq!(recount(&ctx, &mut seen, &decision).await.unwrap(), !raises);
-        assert_eq!(world.lock().unwrap().asked, [format!("{SLICES_NOW} selected")]);
+        let asked: BTreeSet<String> = world.lock().unwrap().asked.drain(..).collect();
+        assert_eq!(asked, BTreeSet::from([format!("{SLICES_NOW} selected"), POLICY_NOW.to_owned()]));
         let (decision, again) = raised(&seen);
         assert_eq!(again, raises, "{:?}", decision.situation);
     }
+}
+
+#[tokio::test]
+async fn a_policy_that_was_edited_a_moment_ago_is_the_one_that_a_raise_is_decided_on() {
+    let mut answers = cluster();
+    answers.push((POLICY_NOW, policy(2)));
+    answers.push((ROLLOUT, rollout(false, &json!({}))));
+    let (ctx, _) = context(&answers).await;
+    let mut seen = observe(&ctx, &key()).await.unwrap().unwrap();
+    let decision = decide(&seen.observed, &seen.plan, None, Utc::now());
+    assert!(recount(&ctx, &mut seen, &decision).await.unwrap());
+    assert!(matches!(seen.observed.policy, PolicyView::Found { generation: 2, .. }));
 }

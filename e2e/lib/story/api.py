@@ -7,6 +7,7 @@ import http.client
 import json
 import ssl
 import threading
+import time
 from pathlib import Path
 from typing import Any, Iterator
 from urllib.parse import urlencode
@@ -36,6 +37,8 @@ PLURALS = {
     "ModelRollout": "modelrollouts",
     "EvaluationPolicy": "evaluationpolicies",
 }
+# Seconds between tries while the API server says that it is busy.
+BUSY_WAITS = (0.2, 0.5, 1.0, 2.0, 3.0)
 BROKEN = (ConnectionError, http.client.HTTPException, TimeoutError, ssl.SSLError)
 
 
@@ -64,22 +67,31 @@ class Api:
     def call(self, verb: str, path: str, body: object = None, kind: str = "application/json") -> Object:
         """One request. Every verb used here may be repeated, so a connection that the server had closed is made anew."""
         data = None if body is None else json.dumps(body)
+        for wait in BUSY_WAITS:
+            status, text = self.once(verb, path, data, kind)
+            # The API server asks to come again, for example while it opens the storage of a new CRD.
+            if status != 429:
+                break
+            time.sleep(wait)
+        if status >= 300:
+            raise ApiError(verb, path, status, text)
+        return dict(json.loads(text))
+
+    def once(self, verb: str, path: str, data: str | None, kind: str) -> tuple[int, str]:
+        """Status and text of one answer."""
         for last in (False, True):
             connection = getattr(self.local, "connection", None) or self.connect()
             self.local.connection = connection
             try:
                 connection.request(verb, path, data, {"Content-Type": kind} if data else {})
                 response = connection.getresponse()
-                text = response.read().decode()
-                break
+                return response.status, response.read().decode()
             except BROKEN:
                 connection.close()
                 self.local.connection = None
                 if last:
                     raise
-        if response.status >= 300:
-            raise ApiError(verb, path, response.status, text)
-        return dict(json.loads(text))
+        raise AssertionError("the second try returns or raises")
 
     def get(self, plural: str, namespace: str, name: str) -> Object | None:
         """The object, or None when there is none."""

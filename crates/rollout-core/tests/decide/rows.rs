@@ -107,8 +107,11 @@ fn words_without_end_are_cut_to_what_the_api_server_takes() {
     for kind in ["Fail", "Lower", "Inconclusive"] {
         let (words, mut world) = (endless.clone(), trial());
         world.judge = Judge::who(move |a, _| {
+            if a.stage != 1 || a.intent.percent() == 0 {
+                return None;
+            }
             let failure = Failure { guardrail: "accuracy".into(), reason: "Harmful".into(), message: words.clone() };
-            (a.stage == 1 && a.intent.percent() > 0).then(|| match kind {
+            Some(match kind {
                 "Fail" => Overall::Fail(failure),
                 "Lower" => Overall::Lower(failure),
                 _ => Overall::Inconclusive(failure),

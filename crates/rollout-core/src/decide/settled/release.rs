@@ -15,31 +15,22 @@ pub fn release(draft: &mut Draft<'_>) -> Situation {
     if !draft.seen.has_finalizer {
         return situation;
     }
-    match (draft.seen.spec.route.adopt.clone(), draft.seen.route.clone()) {
-        (Some(adopt), Some(live)) => {
-            let released = route::release(&live, adopt.rule.as_deref().unwrap_or("0"));
-            if released != live {
-                draft.first.push(Write::Route(RouteWrite::release(released)));
-                draft.check_in(AT_ONCE);
-                return situation;
-            }
-            // The pods that the gateways still send to go with the object.
-            if draft.awaits_gateway() {
-                draft.check_in(SOON);
-                return situation;
-            }
-            say_what_is_left(draft, &adopt.name);
+    if let (Some(adopt), Some(live)) = (draft.seen.spec.route.adopt.clone(), draft.seen.route.clone()) {
+        let released = route::release(&live, adopt.rule.as_deref().unwrap_or("0"));
+        if released != live {
+            draft.first.push(Write::Route(RouteWrite::release(released)));
+            draft.check_in(AT_ONCE);
+            return situation;
         }
-        _ => {
-            if lower_candidate(draft) {
-                draft.check_in(SOON);
-                return situation;
-            }
-            if draft.status.candidate.is_some() && draft.seen.route.is_some() && draft.awaits_gateway() {
-                draft.check_in(SOON);
-                return situation;
-            }
+        // The pods that the gateways still send to go with the object.
+        if draft.awaits_gateway() {
+            draft.check_in(SOON);
+            return situation;
         }
+        say_what_is_left(draft, &adopt.name);
+    } else if lower_candidate(draft) || (draft.status.candidate.is_some() && draft.seen.route.is_some() && draft.awaits_gateway()) {
+        draft.check_in(SOON);
+        return situation;
     }
     draft.then.push(Write::Finalizer(false));
     draft.check_in(SOON);
