@@ -1,6 +1,6 @@
 """Services that the user runs himself: the operator moves traffic between them and touches nothing of them."""
 
-from story.objects import canary, own_workload
+from story.objects import ab_test, canary, own_workload
 from story.waiting import check, same, wait_until
 from story.world import World
 
@@ -14,12 +14,12 @@ def tell(world: World) -> None:
     world.policy()
     baseline = {"backendRef": {"name": "fp32", "port": 8080}, "matchers": {"app": "fp32"}}
 
-    def offer(model: str, service: str) -> dict:
+    def offer(model: str, service: str, stages: list) -> dict:
         workload = {"backendRef": {"name": service, "port": 8080}, "matchers": {"app": service}}
-        world.rollout(model, workload=workload, baseline=baseline, stages=[canary(10, 50)])
+        world.rollout(model, workload=workload, baseline=baseline, stages=stages)
         return world.candidate()
 
-    bad = offer("pruned-90", "broken")
+    bad = offer("pruned-90", "broken", [canary(10, 50)])
     world.wait_share("fp32", 100)
     users = world.traffic(100)
     world.wait_ok(users, 50)
@@ -28,9 +28,10 @@ def tell(world: World) -> None:
     check("the bad one got its first step", same([step for step in world.ladder("broken") if step], [10.0]))
     check("by the accuracy guardrail", same(world.decisions("RolledBack")[-1]["guardrail"], "accuracy"))
 
-    offer("structured-50", "pruned")
+    offer("structured-50", "pruned", [canary(10), ab_test(50)])
     world.wait_serving("structured-50", 120)
     world.check_raises("pruned", 10, 50)
+    check("the comparison had a control Service of the rollout's own", world.api.get("services", world.namespace, "digits-baseline-control") is not None)
     check("nothing of the user's was touched", same({name: world.deployment(name)["metadata"]["generation"] for name in before}, before))
     names = {found["metadata"]["name"] for found in world.api.list("deployments", world.namespace)}
     check("and nothing was added", same(names, {"fp32", "pruned", "broken"}))

@@ -60,7 +60,7 @@ pub fn child_name(rollout: &str, revision: &RevisionId) -> String {
 
 /// Name of the control Service over the pods of `revision`.
 pub fn control_name(rollout: &str, revision: &RevisionId) -> String {
-    format!("{rollout}-{revision}-control")
+    rollout_core::decide::control_name(rollout, revision)
 }
 
 /// Kinds of workload that a template may have.

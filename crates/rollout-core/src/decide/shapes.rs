@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::plan::PlannedStage;
+use crate::revision::RevisionId;
 use crate::route::{Backend, Shape};
 use crate::spec::StageKind;
 use crate::status::{Attempt, Serving};
@@ -13,6 +14,8 @@ use super::draft::position;
 /// Both arms of an attempt, and what the shapes of its route need to know.
 #[derive(Clone, Copy, Debug)]
 pub struct Arms<'a> {
+    /// Name of the rollout.
+    pub rollout: &'a str,
     /// Uid of the rollout: it moves the slice of users from rollout to rollout.
     pub uid: &'a str,
     /// What serves.
@@ -54,7 +57,7 @@ impl Arms<'_> {
         Some(Shape::Sticky {
             stable: backend(self.stable),
             candidate: backend(self.candidate),
-            control: Backend { name: control_name(self.stable), ..backend(self.stable) },
+            control: Backend { name: control_name(self.rollout, &self.stable.revision), ..backend(self.stable) },
             assignment,
             offset: hash.first().copied().unwrap_or(0),
             slice,
@@ -83,7 +86,7 @@ fn backend(serving: &Serving) -> Backend {
     Backend { name: serving.service.clone(), port: serving.port, revision: serving.revision.clone() }
 }
 
-/// Name of the second Service over stable's pods.
-pub fn control_name(stable: &Serving) -> String {
-    format!("{}-control", stable.service)
+/// Name of the second Service over the pods of a revision. Not after the first one: that may be the user's own, and shared with other rollouts.
+pub fn control_name(rollout: &str, revision: &RevisionId) -> String {
+    format!("{rollout}-{revision}-control")
 }

@@ -137,14 +137,14 @@ impl Draft<'_> {
     fn trusted(&self) -> Vec<String> {
         let probation = self.status.probation.as_ref().map(|p| &p.previous);
         let serving = self.status.stable.iter().chain(probation).chain(self.draining());
-        serving.flat_map(|s| [s.service.clone(), control_name(s)]).collect()
+        serving.flat_map(|s| [s.service.clone(), control_name(&self.seen.name, &s.revision)]).collect()
     }
 
     /// What served until the roles were swapped: it may still answer requests that it has, and its rules are taken back one by one.
     pub fn draining(&self) -> Option<&Serving> {
         let (stable, previous) = (self.status.stable.as_ref()?, self.status.history.first()?);
         let on_trial = self.status.candidate.as_ref().is_some_and(|c| c.revision == previous.revision);
-        let young = self.now - previous.since < DRAIN || self.is_referenced(&control_name(previous));
+        let young = self.now - previous.since < DRAIN || self.is_referenced(&control_name(&self.seen.name, &previous.revision));
         (previous.since == stable.since && young && !on_trial).then_some(previous)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
-use rollout_core::decide::{Decision, Situation, Write};
+use rollout_core::decide::{Decision, Situation, Write, control_name};
 use rollout_core::route;
 use rollout_core::status::AttemptPhase;
 use rollout_core::verdict::Overall;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::kstatus;
 use crate::schema;
-use crate::world::World;
+use crate::world::{NAME, World};
 
 impl World {
     /// A raise has grounds that hold at this moment, and leads one step up.
@@ -51,8 +51,9 @@ impl World {
         // is nothing to empty control into.
         let candidate = self.status.candidate.as_ref().map(|c| c.service.clone());
         unprepared.retain(|name| {
-            let arm = name.trim_end_matches("-control");
-            self.all_services().contains(arm) && candidate.as_deref() != Some(arm)
+            let controlled = self.workloads.keys().find(|revision| control_name(NAME, revision) == **name);
+            let arm = controlled.map_or_else(|| (*name).clone(), |revision| self.service_of(revision));
+            self.all_services().contains(&arm) && candidate.as_deref() != Some(arm.as_str())
         });
         assert!(unprepared.is_empty() || self.lowers(live, object), "{unprepared:?} would answer 503:\n{live:#}\n{object:#}");
     }

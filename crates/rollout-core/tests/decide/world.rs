@@ -333,7 +333,7 @@ impl World {
         for (revision, workload) in &self.workloads {
             let name = self.service_of(revision);
             if workload.control {
-                names.insert(format!("{name}-control"));
+                names.insert(control_name(NAME, revision));
             }
             if workload.service {
                 names.insert(name);
@@ -502,6 +502,6 @@ impl World {
 
     /// Name of the control Service of what serves.
     pub fn control(&self) -> String {
-        self.status.stable.as_ref().map(control_name).unwrap_or_default()
+        self.status.stable.as_ref().map(|s| control_name(NAME, &s.revision)).unwrap_or_default()
     }
 }

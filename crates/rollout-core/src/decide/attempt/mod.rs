@@ -35,7 +35,7 @@ impl<'t> Trial<'t> {
     where
         'a: 't,
     {
-        Arms { uid: &draft.seen.uid, stable: self.stable, candidate: self.candidate }
+        Arms { rollout: &draft.seen.name, uid: &draft.seen.uid, stable: self.stable, candidate: self.candidate }
     }
 }
 

@@ -25,7 +25,7 @@ pub fn promote(draft: &mut Draft<'_>, ticket: RaiseTicket, why: &str) -> Result<
     let before = draft.status.clone();
     let message = format!("revision {} goes from {} to 100%: {why}", candidate.revision, running.intent);
     let id = draft.record("Promoting", "", running.intent, Exposure::FULL, "Promoting", &message);
-    let shape = trial.arms(draft).everybody(draft.stage(), draft.is_referenced(&control_name(&stable)));
+    let shape = trial.arms(draft).everybody(draft.stage(), draft.is_referenced(&control_name(&draft.seen.name, &stable.revision)));
     draft.status.attempt = Some(Attempt {
         phase: AttemptPhase::Promoting,
         intent: Exposure::FULL,
