@@ -96,7 +96,7 @@ How fast a bad candidate loses its users, and what the operator costs the API se
 
 on {date}, with espalier {version} on {machine}. The whole cluster (API server, etcd, gateway, scheduler, fake kubelet), the benchmark and
 whatever else the machine did shared these cores: load average {load_before:.1f} at the beginning and {load_after:.1f} at the end, and
-beside each number. On a quiet machine of this size the numbers are lower.
+beside each number.
 
 | What | Number | Load |
 |---|---|---|
