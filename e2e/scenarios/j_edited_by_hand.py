@@ -24,7 +24,7 @@ def tell(world: World) -> None:
     world.wait_lowered(service, 10, 10)
     lowered = next(version for version, share in world.routes.shares("digits", service, raised.at) if share <= 10)
     check("a raise by hand is taken back", at_most(lowered.at - raised.at, 2, " s"))
-    check("it is on record", any(text.startswith("ForeignEdit") for text in world.events()) or world.events())
+    wait_until("it is on record", lambda: any(text.startswith("ForeignEdit: a-person raised") for text in world.events()) or world.events(), 10)
 
     world.wait_share(service, 10, 60)
     edited = time.monotonic()

@@ -96,7 +96,7 @@ class World:
             {"op": "replace", "path": f"/spec/rules/0/backendRefs/{index}/weight", "value": weights[ref["name"]]}
             for index, ref in enumerate(refs)
         ]
-        self.api.patch("httproutes", self.namespace, name, change, manager="somebody")
+        self.api.patch("httproutes", self.namespace, name, change, manager="a-person")
 
     def faults(self, selector: str, **fields: Any) -> None:
         """Switches faults on every running pod that the labels select."""
