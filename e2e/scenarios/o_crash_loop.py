@@ -43,7 +43,11 @@ def unready_stable(world: World, stable: dict) -> None:
     labels = f"espalier.dev/revision={stable['revision']}"
     world.faults_on(world.pods(labels)[0], not_ready=True)
     world.api.patch("deployments", world.namespace, stable["service"], {"spec": {"replicas": 3}})
-    look = lambda: at_most(world.deployment(stable["service"])["status"].get("readyReplicas", 0), 2)  # noqa: E731
+
+    def look() -> object:
+        status = world.deployment(stable["service"])["status"]
+        return at_least(status["replicas"], 3) is True and at_least(status["replicas"] - status.get("readyReplicas", 0), 1, " unready pods")
+
     wait_until("stable is scaling and not all ready", look, 20)
 
 
