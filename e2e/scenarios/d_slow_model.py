@@ -17,5 +17,5 @@ def tell(world: World) -> None:
     total = users.stop()["total"]
     check("nobody got an answer of it", same(list(total["revisions"]), [stable["revision"]]))
     check("no request failed", same(total["not_ok"], 0))
-    check("nobody waited for it", at_most(total["latency_ms"]["p90"], 250, " ms"))
+    check("nobody waited for it", at_most(total["latency_ms"]["p50"], 150, " ms"))
     world.note(latch["message"])

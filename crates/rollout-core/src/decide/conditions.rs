@@ -165,6 +165,18 @@ fn approved(draft: &Draft<'_>, situation: &Situation, message: &str) -> Option<(
     if matches!(situation, Situation::AwaitingApproval(_)) {
         return Some(("Approved", "False", "AwaitingApproval".into(), message.to_owned()));
     }
-    let approved = draft.status.attempt.as_ref()?.approved_stage?;
+    let (running, before) = (draft.status.attempt.as_ref()?, draft.seen.status.attempt.as_ref());
+    let asked = draft.seen.status.conditions.iter().any(|c| c.kind == "Approved" && c.status == "False");
+    let same = before.is_some_and(|before| (before.started, before.stage) == (running.started, running.stage));
+    if asked && same && running.approved_stage != Some(running.stage) {
+        // A person who was asked may answer, also while a late scrape keeps the stage from passing once more.
+        return Some((
+            "Approved",
+            "False",
+            "AwaitingApproval".into(),
+            format!("asked for, and the stage is proven anew meanwhile: {message}"),
+        ));
+    }
+    let approved = running.approved_stage?;
     Some(("Approved", "True", "Approved".into(), format!("stage {} was approved", approved + 1)))
 }

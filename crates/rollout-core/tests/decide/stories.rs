@@ -301,6 +301,29 @@ fn a_stage_that_needs_approval_waits_for_it_and_for_nothing_else() {
 }
 
 #[test]
+fn who_was_asked_may_approve_while_a_late_scrape_keeps_the_stage_from_passing_once_more() {
+    let stages = json!([{"name": "canary", "type": "Canary", "steps": ["5%", "50%"], "approval": "Required"}]);
+    let b = spec_with("b", json!({"stages": stages}));
+    let mut world = trying(spec("a"), b.clone());
+    world.run_until("waiting", |w| w.condition("Approved").0 == "False");
+    world.judge = Judge::who(|_, _| Some(Overall::Hold("a scrape is late".into())));
+    for _ in 0..3 {
+        world.step();
+    }
+    assert_eq!(world.condition("Approved"), ("False", "AwaitingApproval"));
+    world.ask("1", "approve", id_of(&b).as_str());
+    world.step();
+    assert_eq!(world.status.last_request.as_ref().unwrap().result, "Accepted");
+    for _ in 0..3 {
+        world.step();
+    }
+    assert_eq!(world.candidate_share(), 50, "an approval is no proof");
+    world.judge = Judge::default();
+    world.rest();
+    failure_free_end(&world, &b);
+}
+
+#[test]
 fn a_candidate_that_does_harm_while_it_waits_for_approval_is_taken_off() {
     let stages = json!([{"name": "canary", "type": "Canary", "steps": ["50%"], "approval": "Required"}]);
     let mut world = trying(spec("a"), spec_with("b", json!({"stages": stages})));
