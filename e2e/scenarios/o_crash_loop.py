@@ -41,14 +41,18 @@ def tell(world: World) -> None:
 def unready_stable(world: World, stable: dict) -> None:
     """One pod of stable says that it is not ready, and more are asked for than the cluster can place."""
     labels = f"espalier.dev/revision={stable['revision']}"
-    world.faults_on(world.pods(labels)[0], not_ready=True)
+    sick = world.pods(labels)[0]
+    world.faults_on(sick, not_ready=True)
     world.api.patch("deployments", world.namespace, stable["service"], {"spec": {"replicas": 3}})
 
     def look() -> object:
+        """The sick pod itself: one that is only starting would be ready a moment later."""
         status = world.deployment(stable["service"])["status"]
-        return at_least(status["replicas"], 3) is True and at_least(status["replicas"] - status.get("readyReplicas", 0), 1, " unready pods")
+        now = next(pod for pod in world.pods(labels) if pod["metadata"]["name"] == sick["metadata"]["name"])
+        ready = next(one["status"] for one in now["status"]["conditions"] if one["type"] == "Ready")
+        return same((status["replicas"], ready), (3, "False"))
 
-    wait_until("stable is scaling and not all ready", look, 20)
+    wait_until("stable is scaling and not all ready", look, 30)
 
 
 def other_errors(stats: dict, revision: str) -> int:

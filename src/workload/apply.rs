@@ -35,7 +35,8 @@ impl Workloads {
         Self { calls: Calls::new(client) }
     }
 
-    /// Makes sure that workload and Service of a revision exist and are ours, and that the workload has `replicas` pods if some are named.
+    /// Makes sure that workload and Service of a revision exist and are ours, and that the workload has `replicas` pods or more if some are named: more may
+    /// be an autoscaler's, and taking them away under load would hurt those who are served.
     ///
     /// A new object is first tried as a dry run. Idle cost: two reads. An object of someone else is an error that names them.
     pub async fn ensure(&self, owner: &Owner, children: &Children, replicas: Option<i32>) -> Result<Ensured, WorkloadError> {
@@ -49,7 +50,7 @@ impl Workloads {
         };
         done.edited.extend(editors(kind, &live).map(|who| format!("{} {name}: its pod template was changed by {who}", kind.name())));
         if let Some(replicas) = replicas
-            && kind.replicas(&live) != i64::from(replicas)
+            && kind.replicas(&live) < i64::from(replicas)
         {
             self.calls.patch(&workloads, &name, uid(&live), kind.scaled(replicas)).await?;
             done.repaired.push(format!("{} {name}", kind.name()));

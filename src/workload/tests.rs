@@ -326,6 +326,19 @@ async fn an_edit_of_the_pods_by_someone_else_is_told() {
 }
 
 #[tokio::test]
+async fn pods_that_an_autoscaler_added_are_not_taken_away() {
+    let (client, world) = cluster();
+    let workloads = Workloads::new(client);
+    workloads.ensure(&owner(), &children(), None).await.unwrap();
+    let key = format!("{DEPLOYMENTS}/digits-1a2b3c4d");
+    for (live, wanted) in [(9, 9), (0, 3), (2, 3)] {
+        world.lock().unwrap().objects.get_mut(&key).unwrap()["spec"]["replicas"] = json!(live);
+        workloads.ensure(&owner(), &children(), Some(3)).await.unwrap();
+        assert_eq!(world.lock().unwrap().objects[&key]["spec"]["replicas"], json!(wanted));
+    }
+}
+
+#[tokio::test]
 async fn scaling_changes_the_number_of_pods_and_nothing_else() {
     let (client, world) = cluster();
     let workloads = Workloads::new(client);
