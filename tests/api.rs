@@ -1,16 +1,15 @@
 //! The table of bad manifests, run without a cluster and, on request, against a real API server; and what every definition must have.
-//! Does not test the operator; `tests/admission/schema.rs` words schema errors as the API server does.
+//! Does not test the operator; `espalier::api::strict` words schema errors as the API server does, here and in `espalier validate`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-#[path = "admission/schema.rs"]
-mod schema;
 #[path = "admission/table.rs"]
 mod table;
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use espalier::api::strict;
 use espalier::api::{EvaluationPolicy, ModelRollout, definitions, evaluation_policies, model_rollouts};
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use proptest::prelude::*;
@@ -42,7 +41,7 @@ fn compiled(kind: Kind) -> &'static (Value, CompiledSchema) {
 /// The refusals that the API server would give, as `field: text`.
 fn refusals(kind: Kind, object: &Value) -> Vec<String> {
     let (schema, rules) = compiled(kind);
-    let found = schema::check(schema, object);
+    let found = strict::check(schema, object);
     // A missing field, a wrong type or a value out of an enum keeps the rules from being looked at.
     let is_blocked = found.iter().any(|error| error.is_blocking);
     let mut texts: Vec<String> = found.into_iter().map(|error| error.text).collect();
@@ -291,6 +290,16 @@ fn every_rule_says_what_was_found_and_what_is_expected() {
 }
 
 #[test]
+fn names_have_the_only_pattern_because_the_checks_without_a_server_know_no_other() {
+    for definition in definitions() {
+        walk("", schema_of(&definition.object), &mut |path, schema| {
+            let pattern = schema["pattern"].as_str().unwrap_or("^[a-z]([-a-z0-9]*[a-z0-9])?$");
+            assert_eq!(pattern, "^[a-z]([-a-z0-9]*[a-z0-9])?$", "{path}");
+        });
+    }
+}
+
+#[test]
 fn a_fresh_object_is_seen_by_nobody_yet_and_columns_tell_the_story() {
     let definition = model_rollouts();
     assert_eq!(schema_of(&definition)["properties"]["status"]["default"], json!({"observedGeneration": -1}));
@@ -324,7 +333,7 @@ fn a_status_with_every_field_is_neither_pruned_nor_refused() {
 
     let definition = model_rollouts();
     let schema = &schema_of(&definition)["properties"]["status"];
-    let refused: Vec<String> = schema::check(schema, &full).into_iter().map(|refusal| refusal.text).collect();
+    let refused: Vec<String> = strict::check(schema, &full).into_iter().map(|refusal| refusal.text).collect();
     assert!(refused.is_empty(), "{refused:#?}");
 
     let (mut known, mut given) = (BTreeSet::new(), BTreeSet::new());

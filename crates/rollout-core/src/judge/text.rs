@@ -76,7 +76,7 @@ pub(super) const fn arm(reference: Reference) -> &'static str {
 }
 
 /// A bound on counts as it is written.
-pub(super) fn count_bound(bound: CountBound) -> String {
+pub(crate) fn count_bound(bound: CountBound) -> String {
     match bound {
         CountBound::Difference { margin, versus } => format!("{} vs {}", signed(short(margin * 100.0, 4), "pp"), arm(versus)),
         CountBound::Ratio { factor, versus } => format!("{}x vs {}", short(factor, 4), arm(versus)),
@@ -84,8 +84,17 @@ pub(super) fn count_bound(bound: CountBound) -> String {
     }
 }
 
+/// A bound on counts with the figures that a person would write.
+pub(crate) fn count_bound_short(bound: CountBound) -> String {
+    match bound {
+        CountBound::Difference { margin, versus } => format!("{} vs {}", points(margin), arm(versus)),
+        CountBound::Ratio { factor, versus } => format!("{} vs {}", ratio(factor), arm(versus)),
+        CountBound::Absolute(limit) => percent(limit),
+    }
+}
+
 /// A bound on a level as it is written.
-pub(super) fn level_bound(bound: LevelBound, unit: &str) -> String {
+pub(crate) fn level_bound(bound: LevelBound, unit: &str) -> String {
     match bound {
         LevelBound::Difference { margin, versus } => format!("{} vs {}", signed(short(margin, 4), unit), arm(versus)),
         LevelBound::Absolute(limit) => format!("{}{unit}", short(limit, 4)),
