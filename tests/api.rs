@@ -11,6 +11,8 @@ use std::sync::LazyLock;
 
 use espalier::api::strict;
 use espalier::api::{EvaluationPolicy, ModelRollout, definitions, evaluation_policies, model_rollouts};
+use espalier::cli::input::{Document, Input, Place};
+use espalier::cli::validate::check;
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -90,6 +92,21 @@ fn what_a_rule_refuses_validate_refuses_in_the_same_words() {
             problems.iter().any(|problem| message == problem.message || (message.contains("another key") && means(problem)))
         };
         assert!(of_rules.is_empty() || of_rules.iter().any(|message| is_same(message)), "{}: {problems:#?}", case.name);
+    }
+}
+
+#[test]
+fn espalier_validate_refuses_what_admission_refuses_at_the_same_fields() {
+    for case in cases() {
+        let place = Place { file: "table".to_owned(), line: 1, document: 1, item: None };
+        let input = Input { documents: vec![Document { place, value: case.object }], unreadable: Vec::new() };
+        let report = check(&input).report;
+        assert_eq!(report.code() != 0, !case.messages.is_empty(), "{}: {report:#?}", case.name);
+        for message in &case.messages {
+            let unknown = message.strip_prefix("unknown field ").map(|field| field.trim_matches('"'));
+            let field = unknown.or_else(|| message.split(": ").next()).unwrap();
+            assert!(report.problems.iter().any(|problem| problem.field.starts_with(field)), "{}: {message}: {report:#?}", case.name);
+        }
     }
 }
 

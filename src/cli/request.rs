@@ -88,7 +88,7 @@ async fn ask(rollouts: &Rollouts, verb: Verb, args: &Args, tell: &mut (dyn FnMut
     let bound = subject(verb, &rollout).and_then(|subject| subject.bound(args.candidate.as_deref()).map(|()| subject));
     let subject = match bound.and_then(|subject| not_over_another(verb, &rollout).map(|()| subject)) {
         Ok(subject) => subject,
-        Err(message) => return said(Report { message, ..report }, args.output, REFUSED),
+        Err(message) => return said(&Report { message, ..report }, args.output, REFUSED),
     };
     tell(format!("{} {} of {}/{}", word(verb), subject.words(), rollouts.namespace, args.name));
     let actor = who_am_i(rollouts).await;
@@ -106,16 +106,16 @@ async fn ask(rollouts: &Rollouts, verb: Verb, args: &Args, tell: &mut (dyn FnMut
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     if let Err(error) = timed(CALL_TIMEOUT, rollouts.api().patch(&args.name, &params, &Patch::Merge(&patch))).await {
         return said(
-            Report { result: "NotAsked", message: format!("the request could not be written: {error}"), ..report },
+            &Report { result: "NotAsked", message: format!("the request could not be written: {error}"), ..report },
             args.output,
             UNREADABLE,
         );
     }
     if args.wait.is_zero() {
-        return said(Report { result: "Asked", message: "asked; nobody waited for the answer".into(), ..report }, args.output, 0);
+        return said(&Report { result: "Asked", message: "asked; nobody waited for the answer".into(), ..report }, args.output, 0);
     }
     let (result, message, code) = answer(rollouts, args, &request.id).await;
-    said(Report { result, message, ..report }, args.output, code)
+    said(&Report { result, message, ..report }, args.output, code)
 }
 
 /// The operator's answer to this request.
@@ -144,9 +144,9 @@ async fn answer(rollouts: &Rollouts, args: &Args, id: &str) -> (&'static str, St
     }
 }
 
-fn said(report: Report, output: Output, code: u8) -> Outcome {
-    let Report { action, result, message, .. } = &report;
-    Outcome::of(&report, || format!("{} {}: {message}\n", word(*action), result.to_lowercase()), output, code)
+fn said(report: &Report, output: Output, code: u8) -> Outcome {
+    let Report { action, result, message, .. } = report;
+    Outcome::of(report, || format!("{} {}: {message}\n", word(*action), result.to_lowercase()), output, code)
 }
 
 const fn word(verb: Verb) -> &'static str {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::api::ModelRollout;
 use crate::cli::request::subject;
-use crate::cli::status::{condition, is};
+use crate::cli::status::{condition, is, is_current};
 
 /// One thing that can be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,6 +56,10 @@ pub(super) fn actions(rollout: &ModelRollout, status: &Status) -> Vec<Action> {
         namespace: rollout.metadata.namespace.as_ref().map(|namespace| format!(" -n {namespace}")).unwrap_or_default(),
     };
     let mut found = repairs(&commands, status);
+    if !is_current(rollout) {
+        let command = "kubectl get pods -A -l app.kubernetes.io/name=espalier".to_owned();
+        found.push(Action { what: "See whether the operator runs.".to_owned(), command: Some(command) });
+    }
     if rollout.spec.suspend == Some(true) {
         found.push(commands.patch("suspend", "false", "Go on: exposure may rise again."));
     }
@@ -109,11 +113,11 @@ fn during(commands: &Commands<'_>, status: &Status, attempt: &Attempt) -> Vec<Ac
         found.push(commands.request(Verb::Approve, "approve", "Approve the stage that has passed."));
     }
     if attempt.phase != AttemptPhase::Promoting {
-        found.push(if attempt.paused.is_some() {
-            commands.request(Verb::Resume, "resume", "Go on after the pause.")
-        } else {
-            commands.request(Verb::Pause, "pause", "Hold exposure where it is; harm still rolls back.")
-        });
+        if attempt.paused.is_some() {
+            found.push(commands.request(Verb::Resume, "resume", "Go on after the pause."));
+        } else if commands.rollout.spec.suspend != Some(true) {
+            found.push(commands.request(Verb::Pause, "pause", "Hold exposure where it is; harm still rolls back."));
+        }
         found.push(commands.request(
             Verb::Promote,
             "promote",

@@ -21,6 +21,11 @@ pub(super) fn place(rollout: &ModelRollout, status: &Status, now: DateTime<Utc>)
         said.push(format!("It is at stage {}, step {} of the plan it was started with.", attempt.stage + 1, attempt.step + 1).into());
         return said;
     };
+    if attempt.phase == AttemptPhase::Deploying {
+        let first = stage.steps.first().copied().unwrap_or_default();
+        said.push(format!("It begins with stage {} ({:?}) at {first} once they are ready.", stage.name, stage.kind).into());
+        return said;
+    }
     said.push(since(attempt, stage, now).into());
     said.push(next(attempt, stage, plan).into());
     said
@@ -55,7 +60,8 @@ fn since(attempt: &Attempt, stage: &PlannedStage, now: DateTime<Utc>) -> String 
         StageKind::Canary => format!("{weight} of the requests go to it"),
         StageKind::ABTest => format!("{weight} of the users with an id always get it, the others are the comparison"),
     };
-    let step_since = attempt.step_started.map_or_else(|| "not in effect yet".to_owned(), |at| format!("in effect since {}", ago(at, now)));
+    let step_since =
+        attempt.step_started.map_or_else(|| "not in effect yet".to_owned(), |at| format!("in effect for {}", words::duration(now - at)));
     format!(
         "Step {step} of {steps}: {what}; {step_since}. The stage began {} and may take {} of judged time without proof.",
         ago(attempt.stage_started, now),

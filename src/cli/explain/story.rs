@@ -55,7 +55,8 @@ pub(super) fn story(rollout: &ModelRollout, now: DateTime<Utc>) -> Story {
     add("What serves", serves(&status, now));
     add("What is on trial", trial(rollout, &status, now));
     add("Where it is", place(rollout, &status, now));
-    add("Guardrails", status.evidence.iter().map(|one| guardrails::sentence(one, &status)).collect());
+    let legend = guardrails::legend(&status).map(Sentence::from);
+    add("Guardrails", status.evidence.iter().map(|one| guardrails::sentence(one, &status)).chain(legend).collect());
     add("What it waits for", waits(rollout, &status));
     add("What was decided, newest first", status.decisions.iter().map(|one| decision(one, now)).collect());
     add("The last request", last_request(&status, now));
@@ -165,49 +166,69 @@ fn resting(rollout: &ModelRollout, status: &Status, now: DateTime<Utc>) -> Vec<S
     vec![format!("Nothing is on trial yet: the spec asks for revision {desired} ({}).", rollout.spec.model.uri).into()]
 }
 
+/// Reasons of Ready that other sentences tell already.
+const TOLD: [&str; 5] = ["Suspended", "Paused", "AwaitingApproval", "PolicyNotFound", "RolledBack"];
+
 fn waits(rollout: &ModelRollout, status: &Status) -> Vec<Sentence> {
-    let mut said: Vec<Sentence> = Vec::new();
-    if !is_current(rollout) {
-        said.push("The operator has not looked at the newest spec yet; everything here is about the one before. If that lasts, it is not running.".to_owned().into());
+    let mut said: Vec<String> = Vec::new();
+    let ready = condition(status, "Ready").filter(|c| c.status != "True");
+    let reason = ready.map_or("", |ready| ready.reason.as_str());
+    if status.observed_generation < 0 {
+        said.push(
+            "The operator has not seen this object yet. If that lasts, it is not running or does not watch this namespace.".to_owned(),
+        );
+    } else if !is_current(rollout) {
+        said.push("The operator has not looked at the newest spec yet; everything here is about the one before. If that lasts, it is not running.".to_owned());
     }
     if let Some(deleted) = &rollout.metadata.deletion_timestamp {
-        said.push(format!("It is being deleted since {}: traffic is made safe first.", deleted.0).into());
+        said.push(format!("It is being deleted since {}: traffic is made safe first.", deleted.0));
     }
     if rollout.spec.suspend == Some(true) {
-        said.push("spec.suspend is true: exposure does not rise until it is false; harm still rolls back.".to_owned().into());
+        said.push("spec.suspend is true: exposure does not rise until it is false; harm still rolls back.".to_owned());
     }
     if let Some(why) = status.attempt.as_ref().and_then(|attempt| attempt.paused.as_ref()) {
-        said.push(format!("It is paused: {}", ended(why)).into());
+        said.push(format!("It is paused: {}", ended(why)));
     }
     if let Some(why) = status.attempt.as_ref().and_then(|attempt| attempt.lowered.as_ref()) {
-        said.push(format!("Exposure was lowered while the trial goes on: {}", ended(why)).into());
+        said.push(format!("Exposure was lowered while the trial goes on: {}", ended(why)));
     }
-    for (kind, what) in [("PolicyResolved", "The policy cannot be used"), ("TrafficApplied", "The gateway has not taken the route")] {
-        if let Some(open) = condition(status, kind).filter(|c| c.status != "True") {
-            said.push(format!("{what}: {}", ended(&open.message)).into());
-        }
+    if let Some(open) = condition(status, "PolicyResolved").filter(|c| c.status != "True" && reason != "InvalidSpec") {
+        said.push(format!("The policy cannot be used: {}", ended(&open.message)));
+    }
+    if let Some(open) = condition(status, "TrafficApplied").filter(|c| c.status != "True") {
+        said.push(format!("The gateway has not taken the route: {}", ended(&open.message)));
     }
     if is(status, "Approved", "False") {
-        said.push("A person must approve: the stage has passed, and its numbers are above.".to_owned().into());
+        said.push("A person must approve: the stage has passed, and its numbers are above.".to_owned());
     }
-    let told = |text: &str| said.iter().any(|sentence| sentence.text.contains(text.trim_end_matches('.')));
-    if let Some(ready) = condition(status, "Ready").filter(|c| c.status != "True" && !c.message.is_empty() && !told(&c.message)) {
-        said.push(format!("{}: {}", ready.reason, ended(&ready.message)).into());
+    if reason == "RolledBack" {
+        said.push("For nothing of its own: another model in the spec or a person moves it on.".to_owned());
     }
-    let unmeasurable = status.evidence.iter().filter(|one| one.verdict == Verdict::Unmeasurable).count();
-    if unmeasurable > 0 {
-        said.push(format!("{} cannot be measured, and nothing passes without measurements.", guardrails(unmeasurable)).into());
+    let told = |text: &str| said.iter().any(|sentence| sentence.contains(text.trim_end_matches('.')));
+    if let Some(ready) = ready.filter(|ready| !ready.message.is_empty() && !TOLD.contains(&reason) && !told(&ready.message)) {
+        said.push(format!("{reason}: {}", ended(&ready.message)));
     }
+    said.extend(proofs(status));
     if !status.display.next_check.is_empty() && status.attempt.is_some() {
-        said.push(
-            format!("The operator looks again within {} by itself, and at once when something changes.", status.display.next_check).into(),
-        );
+        said.push(format!("The operator looks again within {} by itself, and at once when something changes.", status.display.next_check));
     }
-    said
+    said.into_iter().map(Sentence::from).collect()
 }
 
-fn guardrails(n: usize) -> String {
-    if n == 1 { "One guardrail".to_owned() } else { format!("{n} guardrails") }
+/// The guardrails that keep the stage from ending.
+fn proofs(status: &Status) -> Vec<String> {
+    let names = |verdict| {
+        status.evidence.iter().filter(|one| one.verdict == verdict).map(|one| one.guardrail.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let (open, dark) = (names(Verdict::Undecided), names(Verdict::Unmeasurable));
+    let mut said = Vec::new();
+    if !open.is_empty() && status.attempt.is_some() {
+        said.push(format!("Before the stage may end, these must still be proven: {open}."));
+    }
+    if !dark.is_empty() {
+        said.push(format!("Nothing passes without measurements, and these have none: {dark}."));
+    }
+    said
 }
 
 fn decision(one: &DecisionRecord, now: DateTime<Utc>) -> Sentence {
@@ -246,7 +267,7 @@ fn action(word: &str) -> String {
 
 fn last_request(status: &Status, now: DateTime<Utc>) -> Vec<Sentence> {
     let Some(last) = &status.last_request else { return Vec::new() };
-    let by = if last.actor.is_empty() { "Somebody".to_owned() } else { capital(&last.actor) };
+    let by = if last.actor.is_empty() { "Somebody" } else { &last.actor };
     vec![format!("{by} asked to {} {}: {}, {}", last.action, ago(last.at, now), last.result.to_lowercase(), ended(&last.message)).into()]
 }
 
