@@ -103,18 +103,26 @@ impl Outcome {
 /// # Errors
 /// The exit code, when the line was no command or asked only for help; what there is to say has been printed.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
+    read(arguments).map_err(|error| {
+        // Nothing is left to tell it to when the terminal is gone.
+        let _ = error.print();
+        ExitCode::from(code(&error))
+    })
+}
+
+fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut command = Cli::command();
     // Help must show the words that the person typed.
     if arguments.first().is_some_and(is_plugin) {
         command = command.bin_name("kubectl espalier");
     }
-    let read = command.try_get_matches_from_mut(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
-    read.map_err(|error| {
-        // Nothing is left to tell it to when the terminal is gone.
-        let _ = error.print();
-        if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
-    })
+    command.try_get_matches_from_mut(arguments).and_then(|matches| Cli::from_arg_matches(&matches))
+}
+
+/// Help and version are no mistakes.
+fn code(error: &clap::Error) -> u8 {
+    if error.use_stderr() { USAGE } else { 0 }
 }
 
 fn is_plugin(program: &OsString) -> bool {
@@ -145,7 +153,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split(' '))
+        read(line.split(' ').map(OsString::from))
     }
 
     #[test]
@@ -170,14 +178,16 @@ mod tests {
     #[test]
     fn a_line_that_is_no_command_does_not_look_like_a_rollout_in_progress() {
         for line in ["espalier status", "espalier staus digits", "espalier plan -f x"] {
-            assert_eq!(parse(line.split(' ').map(OsString::from)).unwrap_err(), ExitCode::from(USAGE), "{line}");
+            assert_eq!(code(&parsed(line).unwrap_err()), USAGE, "{line}");
         }
-        assert_eq!(parse(["espalier", "--help"].map(OsString::from)).unwrap_err(), ExitCode::SUCCESS);
+        assert_eq!(code(&parsed("espalier --help").unwrap_err()), 0);
     }
 
     #[test]
     fn a_plugin_of_kubectl_shows_its_own_name() {
         assert!(is_plugin(&"/usr/local/bin/kubectl-espalier".into()));
         assert!(!is_plugin(&"/app".into()));
+        let help = read(["kubectl-espalier", "status", "--help"].map(OsString::from)).unwrap_err().to_string();
+        assert!(help.contains("Usage: kubectl espalier status"), "{help}");
     }
 }

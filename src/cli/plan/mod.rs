@@ -51,6 +51,9 @@ pub struct Args {
     /// Variance of counts over that of independent requests, 1 or more; retries and incidents make it larger.
     #[arg(long, value_name = "PHI", default_value_t = 1.0, value_parser = base::overdispersion)]
     pub overdispersion: f64,
+    /// Pods of each arm; default: the replicas of the rollout's template.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub pods: Option<u32>,
     /// Says besides how small a margin could be proven in so many days.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=365))]
     pub days: Option<u16>,
@@ -84,6 +87,8 @@ struct Subject {
     rollout: Option<String>,
     policy: String,
     plan: Plan,
+    /// Replicas of the template, when the operator makes the pods.
+    pods: Option<u32>,
 }
 
 fn planned(args: &Args, input: &Input) -> Result<Report, Vec<String>> {
@@ -121,7 +126,10 @@ fn subjects(good: &Good) -> Result<Vec<Subject>, Vec<String>> {
             continue;
         };
         match validate(&rollout.object.spec, &policy.object.spec) {
-            Ok(plan) => subjects.push(Subject { rollout: Some(rollout.name.clone()), policy: policy.name.clone(), plan }),
+            Ok(plan) => {
+                let pods = replicas(&rollout.object.spec);
+                subjects.push(Subject { rollout: Some(rollout.name.clone()), policy: policy.name.clone(), plan, pods });
+            }
             Err(problems) => errors.extend(problems.iter().map(ToString::to_string)),
         }
     }
@@ -130,11 +138,18 @@ fn subjects(good: &Good) -> Result<Vec<Subject>, Vec<String>> {
     };
     for policy in good.policies.iter().filter(|policy| !is_named(&policy.name, &policy.namespace)) {
         match with_default_stages(&policy.object) {
-            Ok(plan) => subjects.push(Subject { rollout: None, policy: policy.name.clone(), plan }),
+            Ok(plan) => subjects.push(Subject { rollout: None, policy: policy.name.clone(), plan, pods: None }),
             Err(problems) => errors.extend(problems.iter().map(ToString::to_string)),
         }
     }
     if errors.is_empty() { Ok(subjects) } else { Err(errors) }
+}
+
+/// Pods that a template asks for; 1 when it does not say, as for the API server.
+fn replicas(spec: &RolloutSpec) -> Option<u32> {
+    let template = spec.workload.template.as_ref()?;
+    let asked = template.pointer("/spec/replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
+    u32::try_from(asked).ok().filter(|pods| *pods > 0)
 }
 
 /// The plan of a policy under the stages that a rollout has when it names none.
@@ -150,7 +165,7 @@ fn with_default_stages(policy: &EvaluationPolicy) -> Result<Plan, Vec<Problem>> 
 }
 
 fn one(args: &Args, subject: &Subject) -> Result<Planned, Vec<String>> {
-    let assumptions = assumptions(args, &subject.plan)?;
+    let assumptions = Assumptions { pods: args.pods.or(subject.pods), ..assumptions(args, &subject.plan)? };
     let forecast = forecast(&subject.plan, &assumptions);
     let mut ways = ways(&subject.plan, &assumptions);
     ways.splice(0..0, longer_stages(&forecast));

@@ -37,6 +37,8 @@ pub struct Assumptions {
     pub loss: f64,
     /// Variance of counts over that of independent requests, at least 1.
     pub overdispersion: f64,
+    /// Pods of each arm, when that is known; 1 where it matters and is not.
+    pub pods: Option<u32>,
     /// Probability in (0.5, 1) that such a candidate passes all guardrails of a stage.
     pub power: f64,
 }
@@ -44,7 +46,7 @@ pub struct Assumptions {
 impl Assumptions {
     /// A candidate as good as stable, independent requests, a power of 90 %.
     pub fn at(requests_per_second: f64) -> Self {
-        Self { requests_per_second, share: None, bases: BTreeMap::new(), loss: 0.0, overdispersion: 1.0, power: 0.9 }
+        Self { requests_per_second, share: None, bases: BTreeMap::new(), loss: 0.0, overdispersion: 1.0, pods: None, power: 0.9 }
     }
 }
 

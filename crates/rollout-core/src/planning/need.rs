@@ -105,7 +105,8 @@ impl Inputs<'_> {
             Base::Share(rate) | Base::PerSecond(rate) | Base::Level { level: rate, .. } => rate,
         };
         // Seconds of pods: as many of one arm as of the other.
-        let (per_second, ratio) = if seconds { (1.0, 1.0) } else { (traffic.candidate, traffic.reference / traffic.candidate) };
+        let pods = f64::from(self.assumptions.pods.unwrap_or(1));
+        let (per_second, ratio) = if seconds { (pods, 1.0) } else { (traffic.candidate, traffic.reference / traffic.candidate) };
         let loss = self.assumptions.loss;
         let needed = match target {
             CountBound::Difference { margin, .. } => {
@@ -134,6 +135,10 @@ impl Inputs<'_> {
         };
         if let Some(room) = room.filter(|room| *room <= 0.0) {
             return Need::Never { why: format!("the expected level leaves no room below the target ({room:.3})") };
+        }
+        if let Some(few) = self.assumptions.pods.filter(|few| (*few as usize) < pods) {
+            let why = format!("with {few} pods in each arm a difference may be one of machines; it takes {pods}, or an absolute target");
+            return Need::Never { why };
         }
         // The planning function is for two sides and two arms; a proof has one side.
         let one_sided = Precision { alpha: self.precision.alpha * 2.0, power: self.precision.power };

@@ -113,6 +113,29 @@ fn a_gauge_takes_its_first_day_of_batches_and_a_limit_only_a_look() {
 }
 
 #[test]
+fn pods_bring_the_seconds_and_a_difference_of_gauges_needs_three() {
+    let restarts = json!({"name": "restarts", "rate": {"events": "restarts_total"}, "target": "5x vs stable"});
+    let draw = json!({"name": "draw", "gauge": {"query": "watts", "unit": "W"}, "target": "+2W vs stable"});
+    let plan = plan(&canary(&json!(["10%"]), "168h"), &json!([restarts, draw]));
+    let with = |pods| forecast(&plan, &Assumptions { pods: Some(pods), ..Assumptions::at(100.0) }).stages[0].clone();
+    let (few, many) = (with(2), with(4));
+    let settle = TimeDelta::minutes(1);
+    let ratio = (few.guardrails[0].time.unwrap().usual - settle).num_seconds() as f64
+        / (many.guardrails[0].time.unwrap().usual - settle).num_seconds() as f64;
+    assert!((ratio - 2.0).abs() < 0.01, "{ratio}");
+    assert!(matches!(&few.guardrails[1].need, Need::Never { why } if why.contains("it takes 3")), "{few:?}");
+    assert!(many.guardrails[1].time.is_some());
+}
+
+#[test]
+fn a_guardrail_that_a_short_stage_cannot_prove_may_count_elsewhere_only() {
+    let stages = json!([{"name": "shadow", "type": "Shadow", "maxDuration": "1h"}, {"name": "canary", "type": "Canary", "percent": "10%"}]);
+    let power = json!({"name": "power", "gauge": {"query": "watts", "unit": "W"}, "target": "30W"});
+    let ways = ways(&plan(&stages, &json!([accuracy("+2pp vs stable"), power])), &Assumptions::at(100.0));
+    assert!(ways.iter().any(|way| way.change.starts_with("let power count only in ")), "{ways:?}");
+}
+
+#[test]
 fn ways_to_be_faster_are_faster_and_sorted() {
     let plan = plan(&canary(&json!(["1%", "10%"]), "6h"), &json!([accuracy("+1pp vs stable")]));
     let assumed = at(10.0, "accuracy", Base::Share(0.08));

@@ -39,6 +39,9 @@ pub fn ways(plan: &Plan, assumptions: &Assumptions) -> Vec<Way> {
         let risky = Plan { false_promotion: RISK, ..plan.clone() };
         tried.push((format!("accept a false promotion in {:.0}% of such rollouts", RISK * 100.0), forecast(&risky, assumptions)));
     }
+    if let Some((elsewhere, kinds)) = left_out(plan, &stage, &guardrail) {
+        tried.push((format!("let {guardrail} count only in {kinds} (stages: [{kinds}])"), forecast(&elsewhere, assumptions)));
+    }
     if plan.guardrails.len() > 1 {
         let mut fewer = plan.clone();
         fewer.guardrails.retain(|g| g.name != guardrail);
@@ -66,6 +69,16 @@ fn more_share(plan: &Plan, assumptions: &Assumptions, stage: &str) -> Vec<Exposu
     let found = plan.stages.iter().find(|s| s.name == stage && s.kind != StageKind::Shadow);
     let last = found.and_then(|stage| super::shares(stage, assumptions).last());
     SHARES.into_iter().filter_map(Exposure::new).filter(|share| last.is_some_and(|last| *share > last)).collect()
+}
+
+/// The plan in which a guardrail does not count in the kind of one stage, and the kinds that are left, when others are.
+fn left_out(plan: &Plan, stage: &str, guardrail: &str) -> Option<(Plan, String)> {
+    let mut plan = plan.clone();
+    let kind = plan.stages.iter().find(|s| s.name == stage)?.kind;
+    let guardrail = plan.guardrails.iter_mut().find(|g| g.name == guardrail)?;
+    guardrail.stages.retain(|counts| *counts != kind && plan.stages.iter().any(|s| s.kind == *counts));
+    let kinds = guardrail.stages.iter().map(|kind| format!("{kind:?}")).collect::<Vec<_>>().join(", ");
+    (!kinds.is_empty()).then_some((plan, kinds))
 }
 
 /// The plan with twice the margin of one guardrail, and the target as it would be written.
