@@ -8,6 +8,7 @@ pub mod plan;
 pub mod reference;
 pub mod request;
 pub mod status;
+mod svg;
 mod table;
 #[cfg(test)]
 mod testing;

@@ -3,10 +3,13 @@
 
 mod actions;
 mod guardrails;
+mod picture;
 mod place;
 mod story;
 #[cfg(test)]
 mod tests;
+
+use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Parser};
@@ -14,14 +17,14 @@ use serde_json::Value;
 
 use super::cluster::{Rollouts, Target, UNREADABLE};
 use super::status::unreadable;
-use super::{Outcome, Output, input};
+use super::{Outcome, Output, input, svg};
 use crate::api::{API_VERSION, ModelRollout};
 use story::{Story, story};
 
 /// Flags of `espalier explain`.
 #[derive(Clone, Debug, Parser)]
 #[command(group = ArgGroup::new("source").required(true).multiple(true).args(["name", "file"]), after_help = "\
-Exit codes: 0 explained, 3 not found or not readable.
+Exit codes: 0 explained, 3 not found, not readable, or the picture not writable.
 
 Example with a saved object:
   kubectl get mro digits -o yaml > digits.yaml; espalier explain -f digits.yaml")]
@@ -34,6 +37,9 @@ pub struct Args {
     /// Where it is.
     #[command(flatten)]
     pub target: Target,
+    /// Draws the guardrails besides: intervals against target and critical.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
     /// Form of what is printed.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
@@ -53,7 +59,11 @@ pub async fn run(args: &Args) -> Outcome {
         // The group of the flags asks for one of them.
         (None, None) => Err("neither a name nor a file".to_owned()),
     };
-    match read {
+    let drawn = read.and_then(|rollout| {
+        let Some(path) = &args.svg else { return Ok(rollout) };
+        svg::write(path, &drawing(&rollout)).map(|()| rollout)
+    });
+    match drawn {
         Ok(rollout) => explained(&rollout, Utc::now(), args.output),
         Err(error) => Outcome::of(&serde_json::json!({"error": error}), || format!("{error}\n"), args.output, UNREADABLE),
     }
@@ -62,6 +72,11 @@ pub async fn run(args: &Args) -> Outcome {
 fn explained(rollout: &ModelRollout, now: DateTime<Utc>, output: Output) -> Outcome {
     let story = story(rollout, now);
     Outcome::of(&story, || text(&story), output, 0)
+}
+
+fn drawing(rollout: &ModelRollout) -> String {
+    let evidence = rollout.status.as_ref().map(|status| status.evidence.clone()).unwrap_or_default();
+    picture::picture(&story::title(rollout), &evidence)
 }
 
 /// The one rollout of a file, or the one of this name.

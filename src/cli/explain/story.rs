@@ -63,7 +63,7 @@ pub(super) fn story(rollout: &ModelRollout, now: DateTime<Utc>) -> Story {
     Story { title: title(rollout), sections, actions: actions(rollout, &status) }
 }
 
-fn title(rollout: &ModelRollout) -> String {
+pub(super) fn title(rollout: &ModelRollout) -> String {
     let namespace = rollout.metadata.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
     let name = rollout.metadata.name.as_deref().unwrap_or("without a name");
     format!("ModelRollout {namespace}{name}, policy {}", rollout.spec.policy_ref.name)

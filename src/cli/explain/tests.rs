@@ -74,6 +74,19 @@ fn json_holds_the_same_sentences_and_commands() {
 }
 
 #[test]
+fn every_saved_rollout_can_be_drawn_with_its_active_guardrails() {
+    for name in names() {
+        let rollout = saved_rollout(&name);
+        let picture = drawing(&rollout);
+        let evidence = rollout.status.unwrap_or_default().evidence;
+        for one in evidence.iter().filter(|one| one.verdict != rollout_core::verdict::Verdict::Inactive) {
+            assert!(picture.contains(&format!(">{}</text>", one.guardrail)), "{name}: {}", one.guardrail);
+        }
+        assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n") && !picture.contains("NaN"), "{name}");
+    }
+}
+
+#[test]
 fn a_file_with_more_than_one_rollout_wants_a_name() {
     let folder = std::env::temp_dir().join(format!("espalier-explain-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -2,8 +2,11 @@
 //! Reads flags and manifests and words the answer; the computing is `rollout_core::planning`.
 
 mod base;
+mod picture;
 mod report;
 mod text;
+
+use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use clap::Parser;
@@ -16,7 +19,7 @@ use serde_json::json;
 
 use super::input::{self, Input};
 use super::validate::{Good, check, policy_of};
-use super::{Outcome, Output};
+use super::{Outcome, Output, svg};
 use crate::api::EvaluationPolicy;
 use report::{Planned, Report};
 
@@ -57,6 +60,9 @@ pub struct Args {
     /// Says besides how small a margin could be proven in so many days.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=365))]
     pub days: Option<u16>,
+    /// Draws the times besides.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
     /// Form of what is printed.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
@@ -67,7 +73,11 @@ const UNUSABLE: u8 = 2;
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    match planned(args, &input::read(&args.files)) {
+    let drawn = planned(args, &input::read(&args.files)).and_then(|report| {
+        let Some(path) = &args.svg else { return Ok(report) };
+        svg::write(path, &picture::picture(&report)).map(|()| report).map_err(|error| vec![error])
+    });
+    match drawn {
         Ok(report) => {
             let code = u8::from(report.plans.iter().any(|plan| !plan.fits));
             Outcome::of(&report, || text::text(&report), args.output, code)
@@ -302,6 +312,13 @@ spec:
         for line in ["--rps 0", "--rps -1", "--rps x", "--rps 5/y", "--rps 5 --overdispersion 0.5", "--rps 5 --days 0"] {
             assert!(Args::try_parse_from(format!("plan -f x {line}").split(' ')).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn the_picture_has_a_bar_for_every_guardrail_and_the_end_of_every_stage() {
+        let report = report("--rps 2", &format!("{ROLLOUT}---{POLICY}")).unwrap();
+        let picture = picture::picture(&report);
+        assert!(["accuracy", "power", "nan", "maxDuration 3h"].iter().all(|word| picture.contains(word)), "{picture}");
     }
 
     #[test]
