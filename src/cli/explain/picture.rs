@@ -23,7 +23,7 @@ pub(super) fn picture(title: &str, evidence: &[EvidenceStatus]) -> String {
         Anchor::Start,
         "green: allowed, amber: beyond the target, red: beyond critical; blue: estimate and its 95% interval, however often one looks",
     );
-    let mut top = 60.0;
+    let mut top = 72.0;
     for one in evidence.iter().filter(|one| one.verdict != Verdict::Inactive) {
         row(&mut svg, top, one);
         top += ROW;
