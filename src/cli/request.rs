@@ -1,6 +1,7 @@
 //! `promote`, `abort`, `retry`, `approve`, `pause`, `resume`, `rollback`: one annotation that names the candidate, then the operator's answer.
 //! Never writes status or spec, and decides nothing: what may be done is the operator's to say.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -73,7 +74,11 @@ struct Report {
 /// Runs the command of `verb`.
 pub async fn run(verb: Verb, args: &Args) -> Outcome {
     match Rollouts::connect(&args.target).await {
-        Ok(rollouts) => ask(&rollouts, verb, args, &mut |line| eprintln!("{line}")).await,
+        Ok(rollouts) => {
+            // A closed terminal is no reason not to ask.
+            let mut tell = |line| drop(writeln!(std::io::stderr(), "{line}"));
+            ask(&rollouts, verb, args, &mut tell).await
+        }
         Err(error) => unreadable(&error, args.output),
     }
 }

@@ -315,6 +315,17 @@ spec:
     }
 
     #[test]
+    fn half_a_margin_and_the_hours_that_nobody_sees_are_mentioned() {
+        let report = report("--rps 50 --base accuracy=8%", &format!("{ROLLOUT}---{POLICY}")).unwrap();
+        let notes = &report.plans[0].notes;
+        assert!(notes.len() == 2 && notes[0].contains("half of its margins") && notes[1].contains("probation of 24h"), "{notes:?}");
+        let watched = format!("{ROLLOUT}  probation: {{duration: 24h}}\n---{POLICY}");
+        let mut input = Input::default();
+        input::parse("all.yaml", &watched, &mut input);
+        assert_eq!(planned(&args("--rps 50 --loss 10%"), &input).unwrap().plans[0].notes, Vec::<String>::new());
+    }
+
+    #[test]
     fn the_picture_has_a_bar_for_every_guardrail_and_the_end_of_every_stage() {
         let report = report("--rps 2", &format!("{ROLLOUT}---{POLICY}")).unwrap();
         let picture = picture::picture(&report);

@@ -1,10 +1,12 @@
 //! A plan as `-o json` prints it: times in seconds, everything else as people say it.
-//! Computes nothing.
+//! Adds what a person should know besides; the computing is `rollout_core::planning`.
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use rollout_core::plan::{Plan, Test};
-use rollout_core::planning::{Assumptions, Base, Basis, Forecast, GuardrailForecast, Need, Span, StageForecast, Way};
+use rollout_core::planning::{Assumptions, Base, Basis, Forecast, GuardrailForecast, Need, Span, StageForecast, Way, forecast};
+use rollout_core::words;
 use serde::Serialize;
 
 /// All plans of the input.
@@ -31,6 +33,8 @@ pub(super) struct Planned {
     pub time: Option<Seconds>,
     pub stages: Vec<Stage>,
     pub ways: Vec<Faster>,
+    /// What a person should know besides, in sentences.
+    pub notes: Vec<String>,
     /// By guardrail, when a number of days was given.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub smallest_margins: BTreeMap<String, String>,
@@ -111,7 +115,7 @@ pub(super) fn planned(
     policy: &str,
     plan: &Plan,
     assumptions: &Assumptions,
-    forecast: &Forecast,
+    expected: &Forecast,
     ways: &[Way],
     smallest_margins: BTreeMap<String, String>,
 ) -> Planned {
@@ -121,12 +125,32 @@ pub(super) fn planned(
         false_promotion: percent(plan.false_promotion),
         power: percent(assumptions.power),
         loss: percent(assumptions.loss),
-        fits: forecast.underpowered().next().is_none(),
-        time: forecast.total().map(Seconds::from),
-        stages: forecast.stages.iter().map(|one| stage(plan, one)).collect(),
+        fits: expected.underpowered().next().is_none(),
+        time: expected.total().map(Seconds::from),
+        stages: expected.stages.iter().map(|one| stage(plan, one)).collect(),
         ways: ways.iter().map(|way| Faster { change: way.change.clone(), time: way.time.map(Seconds::from) }).collect(),
         smallest_margins,
+        notes: notes(plan, assumptions, expected),
     }
+}
+
+fn notes(plan: &Plan, assumptions: &Assumptions, now: &Forecast) -> Vec<String> {
+    let mut notes = Vec::new();
+    let said = |span: Span| format!("usually {}, at most {}", words::duration(span.usual), words::duration(span.longest));
+    if assumptions.loss <= 0.0 {
+        let half = forecast(plan, &Assumptions { loss: 0.5, ..assumptions.clone() });
+        let time = half.total().map_or_else(|| "it would never be done".to_owned(), |span| format!("it takes {}", said(span)));
+        notes.push(format!("If the candidate really uses up half of its margins, {time}."));
+    }
+    let day = TimeDelta::days(1);
+    if plan.probation < day && now.total().is_some_and(|span| span.usual < day) {
+        notes.push(
+            "It may be over in less than a day, and no probation of a day follows: what is bad only at other hours is never seen. \
+             Give the last stage a minDuration of 24h, or the rollout a probation of 24h."
+                .to_owned(),
+        );
+    }
+    notes
 }
 
 fn stage(plan: &Plan, stage: &StageForecast) -> Stage {
@@ -184,7 +208,7 @@ fn base(basis: Basis, unit: &str) -> String {
 }
 
 fn needs(need: &Need, requests: Option<i64>) -> String {
-    let number = |n: i64| rollout_core::words::count(n.unsigned_abs());
+    let number = |n: i64| words::count(n.unsigned_abs());
     match need {
         Need::Requests { seconds: true, .. } => format!("{} seconds of pods", number(requests.unwrap_or(0))),
         Need::Requests { .. } => format!("{} requests", number(requests.unwrap_or(0))),

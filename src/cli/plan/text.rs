@@ -36,6 +36,7 @@ fn one(plan: &Planned, rps: &str) -> String {
         lines.push("In the days given, these margins can be proven:".to_owned());
         lines.extend(plan.smallest_margins.iter().map(|(name, margin)| format!("  - {name}: {margin}")));
     }
+    lines.extend(plan.notes.iter().map(|note| format!("Note: {note}")));
     if !plan.ways.is_empty() {
         lines.push(if plan.fits { "To be faster, one of:" } else { "To get there, one of:" }.to_owned());
         for way in &plan.ways {

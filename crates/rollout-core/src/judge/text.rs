@@ -1,6 +1,7 @@
 //! How measurements and bounds are said to people: percentage points, ratios, levels with their units. Judges nothing.
 
 use crate::plan::{CountBound, LevelBound, Reference};
+use crate::words;
 
 /// A number with at most `places` decimals and without trailing zeros.
 fn short(value: f64, places: usize) -> String {
@@ -51,15 +52,10 @@ fn signed(number: String, unit: &str) -> String {
 
 /// A count with its thousands apart, such as `4 203`.
 pub(super) fn count(n: f64) -> String {
-    let digits = format!("{:.0}", n.max(0.0));
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
+    // Counts are far below what the integer holds.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let whole = n.max(0.0).round() as u64;
+    words::count(whole)
 }
 
 /// A log e-value.
