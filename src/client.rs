@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::header::{HeaderValue, USER_AGENT};
 use http::{Method, Request, Response};
 use kube::client::{Body, ClientBuilder};
+use kube::config::KubeConfigOptions;
 use kube::core::Status;
 use kube::{Client, Config, Error};
 use thiserror::Error;
@@ -101,6 +102,15 @@ pub async fn timed<T>(limit: Duration, call: impl Future<Output = Result<T, Erro
 pub async fn connect() -> Result<Client, Error> {
     let config = settings(Config::infer().await.map_err(Error::InferConfig)?);
     Client::try_from(config)
+}
+
+/// A client for a person at a terminal, under a context of the kubeconfig or its current one.
+pub async fn connect_under(context: Option<String>) -> Result<Client, Error> {
+    let config = match context {
+        None => Config::infer().await.map_err(Error::InferConfig)?,
+        Some(_) => Config::from_kubeconfig(&KubeConfigOptions { context, ..KubeConfigOptions::default() }).await?,
+    };
+    Client::try_from(settings(config))
 }
 
 /// A client whose writes go out only while we lead, and are counted.

@@ -1,18 +1,37 @@
-//! Entry point: reads the command line, sets up logs, hands over. Nothing else.
+//! Entry point: reads the command line, sets up logs for the operator, hands over, and turns the outcome into an exit code. Nothing else.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
 
-use clap::Parser;
-use espalier::cli::{Cli, Command};
+use espalier::cli::{self, Command};
 use espalier::config::{Config, LogFormat};
 use espalier::controller;
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Command::Run(config) = Cli::parse().command;
+async fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(line) => line.command,
+        Err(code) => return code,
+    };
+    if let Command::Run(config) = command {
+        return match operate(*config).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("Error: {error:?}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let Some(outcome) = cli::execute(command).await else { return ExitCode::FAILURE };
+    // Who closed the pipe has read enough.
+    let _ = std::io::stdout().lock().write_all(outcome.text.as_bytes());
+    ExitCode::from(outcome.code)
+}
+
+async fn operate(config: Config) -> anyhow::Result<()> {
     logs(&config)?;
-    controller::run(*config).await
+    controller::run(config).await
 }
 
 fn logs(config: &Config) -> anyhow::Result<()> {

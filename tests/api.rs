@@ -1,17 +1,18 @@
 //! The table of bad manifests, run without a cluster and, on request, against a real API server; and what every definition must have.
-//! Does not test the operator; `tests/admission/schema.rs` words schema errors as the API server does.
+//! Does not test the operator; `espalier::api::strict` words schema errors as the API server does, here and in `espalier validate`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-#[path = "admission/schema.rs"]
-mod schema;
 #[path = "admission/table.rs"]
 mod table;
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use espalier::api::strict;
 use espalier::api::{EvaluationPolicy, ModelRollout, definitions, evaluation_policies, model_rollouts};
+use espalier::cli::input::{Document, Input, Place};
+use espalier::cli::validate::check;
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -42,7 +43,7 @@ fn compiled(kind: Kind) -> &'static (Value, CompiledSchema) {
 /// The refusals that the API server would give, as `field: text`.
 fn refusals(kind: Kind, object: &Value) -> Vec<String> {
     let (schema, rules) = compiled(kind);
-    let found = schema::check(schema, object);
+    let found = strict::check(schema, object);
     // A missing field, a wrong type or a value out of an enum keeps the rules from being looked at.
     let is_blocked = found.iter().any(|error| error.is_blocking);
     let mut texts: Vec<String> = found.into_iter().map(|error| error.text).collect();
@@ -91,6 +92,21 @@ fn what_a_rule_refuses_validate_refuses_in_the_same_words() {
             problems.iter().any(|problem| message == problem.message || (message.contains("another key") && means(problem)))
         };
         assert!(of_rules.is_empty() || of_rules.iter().any(|message| is_same(message)), "{}: {problems:#?}", case.name);
+    }
+}
+
+#[test]
+fn espalier_validate_refuses_what_admission_refuses_at_the_same_fields() {
+    for case in cases() {
+        let place = Place { file: "table".to_owned(), line: 1, document: 1, item: None };
+        let input = Input { documents: vec![Document { place, value: case.object }], unreadable: Vec::new() };
+        let report = check(&input).report;
+        assert_eq!(report.code() != 0, !case.messages.is_empty(), "{}: {report:#?}", case.name);
+        for message in &case.messages {
+            let unknown = message.strip_prefix("unknown field ").map(|field| field.trim_matches('"'));
+            let field = unknown.or_else(|| message.split(": ").next()).unwrap();
+            assert!(report.problems.iter().any(|problem| problem.field.starts_with(field)), "{}: {message}: {report:#?}", case.name);
+        }
     }
 }
 
@@ -291,6 +307,16 @@ fn every_rule_says_what_was_found_and_what_is_expected() {
 }
 
 #[test]
+fn names_have_the_only_pattern_because_the_checks_without_a_server_know_no_other() {
+    for definition in definitions() {
+        walk("", schema_of(&definition.object), &mut |path, schema| {
+            let pattern = schema["pattern"].as_str().unwrap_or("^[a-z]([-a-z0-9]*[a-z0-9])?$");
+            assert_eq!(pattern, "^[a-z]([-a-z0-9]*[a-z0-9])?$", "{path}");
+        });
+    }
+}
+
+#[test]
 fn a_fresh_object_is_seen_by_nobody_yet_and_columns_tell_the_story() {
     let definition = model_rollouts();
     assert_eq!(schema_of(&definition)["properties"]["status"]["default"], json!({"observedGeneration": -1}));
@@ -324,7 +350,7 @@ fn a_status_with_every_field_is_neither_pruned_nor_refused() {
 
     let definition = model_rollouts();
     let schema = &schema_of(&definition)["properties"]["status"];
-    let refused: Vec<String> = schema::check(schema, &full).into_iter().map(|refusal| refusal.text).collect();
+    let refused: Vec<String> = strict::check(schema, &full).into_iter().map(|refusal| refusal.text).collect();
     assert!(refused.is_empty(), "{refused:#?}");
 
     let (mut known, mut given) = (BTreeSet::new(), BTreeSet::new());

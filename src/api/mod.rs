@@ -2,6 +2,7 @@
 //! Does not interpret a spec; `rollout_core::validate` does.
 
 mod definition;
+pub mod strict;
 mod structural;
 
 use std::borrow::Cow;

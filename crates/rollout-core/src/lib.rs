@@ -17,6 +17,7 @@ pub mod judge;
 pub mod lease;
 pub mod observed;
 pub mod plan;
+pub mod planning;
 pub mod quantity;
 pub mod revision;
 pub mod route;

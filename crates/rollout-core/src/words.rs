@@ -12,9 +12,27 @@ pub fn duration(delta: TimeDelta) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
+/// A count with its thousands apart, such as `4 203`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_have_their_thousands_apart() {
+        assert_eq!([count(7), count(4203), count(1_234_567)], ["7", "4 203", "1 234 567"]);
+    }
 
     #[test]
     fn durations_read_as_people_say_them() {

@@ -14,7 +14,7 @@ use crate::verdict::Unmeasurable;
 /// Proof windows in one batch: five minutes at the default window of one.
 pub(crate) const WINDOWS_PER_BATCH: f64 = 5.0;
 /// Pods per arm below which a difference of levels may be one of machines.
-const LEAST_PODS: usize = 3;
+pub(crate) const LEAST_PODS: usize = 3;
 
 /// State of one level.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

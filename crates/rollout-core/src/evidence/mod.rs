@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use checkpoint::{Checkpoint, RestoreError};
 pub(crate) use counts::CountState;
-pub(crate) use level::{LevelBounds, LevelState, LimitState, WINDOWS_PER_BATCH};
+pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, LimitState, WINDOWS_PER_BATCH};
 pub use series::{Arm, Arms, Query, Reading, Readings, Sample, Series};
 pub(crate) use share::ShareCounts;
 pub(crate) use traffic::{SAMPLE_RATIO_ALPHA, Traffic};

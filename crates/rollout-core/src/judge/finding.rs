@@ -17,7 +17,7 @@ const PLANNED_WINDOWS: f64 = 60.0;
 /// Level of displayed intervals.
 const DISPLAY_ALPHA: f64 = 0.05;
 /// Batches before a level is judged without history.
-const FIRST_BATCHES: u32 = 24;
+pub(crate) const FIRST_BATCHES: u32 = 24;
 
 /// A finding with what the judge needs beside its text.
 pub(super) struct Found {

@@ -13,12 +13,14 @@ use crate::spec::{OnUnmeasurable, StageKind};
 use crate::verdict::{Failure, Finding, Judgement, Overall, Pass, Unmeasurable, Verdict};
 use crate::weights::{Exposure, Position};
 use crate::words;
+pub(crate) use finding::FIRST_BATCHES;
 use finding::{Bench, Found};
+pub(crate) use text::{count_bound, count_bound_short, level_bound};
 
 /// Proof windows that a step must have.
-const STEP_WINDOWS: u32 = 2;
+pub(crate) const STEP_WINDOWS: u32 = 2;
 /// Requests that the candidate must have answered in a step.
-const STEP_REQUESTS: f64 = 20.0;
+pub(crate) const STEP_REQUESTS: f64 = 20.0;
 /// Windows without any measurement after which an exposed candidate is lowered.
 const BLIND_WINDOWS: i32 = 5;
 /// The longest a stage may last by the clock, however little of it could be judged.

@@ -1,6 +1,7 @@
 //! How measurements and bounds are said to people: percentage points, ratios, levels with their units. Judges nothing.
 
 use crate::plan::{CountBound, LevelBound, Reference};
+use crate::words;
 
 /// A number with at most `places` decimals and without trailing zeros.
 fn short(value: f64, places: usize) -> String {
@@ -51,15 +52,10 @@ fn signed(number: String, unit: &str) -> String {
 
 /// A count with its thousands apart, such as `4 203`.
 pub(super) fn count(n: f64) -> String {
-    let digits = format!("{:.0}", n.max(0.0));
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
+    // Counts are far below what the integer holds.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let whole = n.max(0.0).round() as u64;
+    words::count(whole)
 }
 
 /// A log e-value.
@@ -76,7 +72,7 @@ pub(super) const fn arm(reference: Reference) -> &'static str {
 }
 
 /// A bound on counts as it is written.
-pub(super) fn count_bound(bound: CountBound) -> String {
+pub(crate) fn count_bound(bound: CountBound) -> String {
     match bound {
         CountBound::Difference { margin, versus } => format!("{} vs {}", signed(short(margin * 100.0, 4), "pp"), arm(versus)),
         CountBound::Ratio { factor, versus } => format!("{}x vs {}", short(factor, 4), arm(versus)),
@@ -84,8 +80,17 @@ pub(super) fn count_bound(bound: CountBound) -> String {
     }
 }
 
+/// A bound on counts with the figures that a person would write.
+pub(crate) fn count_bound_short(bound: CountBound) -> String {
+    match bound {
+        CountBound::Difference { margin, versus } => format!("{} vs {}", points(margin), arm(versus)),
+        CountBound::Ratio { factor, versus } => format!("{} vs {}", ratio(factor), arm(versus)),
+        CountBound::Absolute(limit) => percent(limit),
+    }
+}
+
 /// A bound on a level as it is written.
-pub(super) fn level_bound(bound: LevelBound, unit: &str) -> String {
+pub(crate) fn level_bound(bound: LevelBound, unit: &str) -> String {
     match bound {
         LevelBound::Difference { margin, versus } => format!("{} vs {}", signed(short(margin, 4), unit), arm(versus)),
         LevelBound::Absolute(limit) => format!("{}{unit}", short(limit, 4)),

@@ -129,6 +129,16 @@ pub fn validate_policy(policy: &PolicySpec) -> Result<(), Vec<Problem>> {
     if problems.list.is_empty() { Ok(()) } else { Err(problems.list) }
 }
 
+/// Checks a rollout alone; paths start with `spec`. What depends on its policy is left to [`validate`].
+///
+/// # Errors
+/// Every problem, not only the first.
+pub fn validate_rollout(spec: &RolloutSpec) -> Result<(), Vec<Problem>> {
+    let mut problems = Problems::below("spec");
+    rollout::resolve(spec, &mut problems);
+    if problems.list.is_empty() { Ok(()) } else { Err(problems.list) }
+}
+
 /// A stage must be able to end with proof before its time is over.
 fn check_times(plan: &Plan, problems: &mut Problems) {
     for (index, stage) in plan.stages.iter().enumerate() {

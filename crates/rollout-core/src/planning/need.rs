@@ -1,0 +1,158 @@
+//! What one guardrail needs at one traffic: candidate requests, batches of a gauge, or a look; or why it can never be proven.
+//! Knows no stage and no time.
+
+use anytime_stats::planning::{Precision, below_limit, noninferiority_proportions, noninferiority_rates, two_means_normal};
+
+use super::{Assumptions, Base, Traffic};
+use crate::evidence::LEAST_PODS;
+use crate::judge::FIRST_BATCHES;
+use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Test};
+
+/// Share of bad events when nothing is known: differences and ratios.
+const ASSUMED_SHARE: f64 = 0.05;
+const ASSUMED_SHARE_OF_RATIO: f64 = 0.01;
+/// Events per second and pod when nothing is known: one an hour.
+const ASSUMED_RATE: f64 = 1.0 / 3600.0;
+/// Part of a limit that is used up when nothing is known.
+const ASSUMED_PART: f64 = 0.5;
+
+/// What a proof needs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Need {
+    /// Events on the candidate.
+    Requests {
+        /// How many, over-dispersion included: the fixed sample.
+        candidate: f64,
+        /// How many of them come in a second.
+        per_second: f64,
+        /// Whether they are seconds of pods rather than requests.
+        seconds: bool,
+    },
+    /// Batches of five windows of a gauge.
+    Batches {
+        /// The fixed sample; 0 when the spread of the gauge is not known.
+        batches: f64,
+        /// The fewest that are judged.
+        fewest: f64,
+        /// Pods that each arm must have; 0 without a comparison.
+        pods: usize,
+    },
+    /// One look: a limit or a tripwire.
+    Look,
+    /// It cannot be proven.
+    Never {
+        /// Why, in a sentence.
+        why: String,
+    },
+}
+
+impl Need {
+    pub(super) fn is_possible(&self) -> bool {
+        !matches!(self, Self::Never { .. })
+    }
+}
+
+/// What was taken for stable.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Basis {
+    /// The value.
+    pub base: Base,
+    /// Whether nobody gave it.
+    pub assumed: bool,
+}
+
+/// A guardrail and what is assumed.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    pub guardrail: &'a Guardrail,
+    pub assumptions: &'a Assumptions,
+    pub precision: Precision,
+}
+
+impl Inputs<'_> {
+    /// The need at this traffic, and what was taken for stable.
+    pub(super) fn at(&self, traffic: Traffic) -> (Need, Option<Basis>) {
+        match &self.guardrail.test {
+            Test::Counts { total, target, .. } => {
+                let seconds = matches!(total, CountSource::PodSeconds);
+                let basis = self.basis_of_counts(*target, seconds);
+                (self.counts(*target, basis.base, traffic, seconds), Some(basis))
+            }
+            Test::Level { target, .. } => {
+                let basis = self.given();
+                (self.level(*target, basis.map(|basis| basis.base)), basis)
+            }
+            Test::Limit { .. } | Test::Tripwire { .. } => (Need::Look, None),
+        }
+    }
+
+    fn given(&self) -> Option<Basis> {
+        self.assumptions.bases.get(&self.guardrail.name).map(|base| Basis { base: *base, assumed: false })
+    }
+
+    fn basis_of_counts(&self, target: CountBound, seconds: bool) -> Basis {
+        let assumed = match target {
+            _ if seconds => Base::PerSecond(ASSUMED_RATE),
+            CountBound::Difference { .. } => Base::Share(ASSUMED_SHARE),
+            CountBound::Ratio { .. } => Base::Share(ASSUMED_SHARE_OF_RATIO),
+            CountBound::Absolute(limit) => Base::Share(limit * ASSUMED_PART),
+        };
+        self.given().unwrap_or(Basis { base: assumed, assumed: true })
+    }
+
+    fn counts(&self, target: CountBound, base: Base, traffic: Traffic, seconds: bool) -> Need {
+        let rate = match base {
+            Base::Share(rate) | Base::PerSecond(rate) | Base::Level { level: rate, .. } => rate,
+        };
+        // Seconds of pods: as many of one arm as of the other.
+        let pods = f64::from(self.assumptions.pods.unwrap_or(1));
+        let (per_second, ratio) = if seconds { (pods, 1.0) } else { (traffic.candidate, traffic.reference / traffic.candidate) };
+        let loss = self.assumptions.loss;
+        let needed = match target {
+            CountBound::Difference { margin, .. } => {
+                noninferiority_proportions(rate, (rate + loss * margin).min(1.0), margin, ratio, self.precision)
+            }
+            CountBound::Ratio { factor, .. } => noninferiority_rates(rate, factor.powf(loss), factor, ratio, self.precision),
+            CountBound::Absolute(limit) => below_limit(rate + loss * (limit - rate).max(0.0), limit, self.precision),
+        };
+        match needed {
+            _ if per_second <= 0.0 => Need::Never { why: "the candidate gets no requests".to_owned() },
+            Some(fixed) => Need::Requests { candidate: (fixed * self.assumptions.overdispersion).max(1.0), per_second, seconds },
+            None => Need::Never { why: never(target, rate) },
+        }
+    }
+
+    fn level(&self, target: LevelBound, base: Option<Base>) -> Need {
+        let (level, spread) = match base {
+            Some(Base::Level { level, spread }) => (Some(level), spread),
+            Some(Base::Share(level) | Base::PerSecond(level)) => (Some(level), None),
+            None => (None, None),
+        };
+        let fewest = f64::from(FIRST_BATCHES);
+        let (room, arms, pods) = match target {
+            LevelBound::Difference { margin, .. } => (Some(margin * (1.0 - self.assumptions.loss)), 1.0, LEAST_PODS),
+            LevelBound::Absolute(limit) => (level.map(|level| (limit - level) * (1.0 - self.assumptions.loss)), 0.5, 0),
+        };
+        if let Some(room) = room.filter(|room| *room <= 0.0) {
+            return Need::Never { why: format!("the expected level leaves no room below the target ({room:.3})") };
+        }
+        if let Some(few) = self.assumptions.pods.filter(|few| (*few as usize) < pods) {
+            let why = format!("with {few} pods in each arm a difference may be one of machines; it takes {pods}, or an absolute target");
+            return Need::Never { why };
+        }
+        // The planning function is for two sides and two arms; a proof has one side.
+        let one_sided = Precision { alpha: self.precision.alpha * 2.0, power: self.precision.power };
+        let fixed =
+            room.zip(spread.filter(|spread| *spread > 0.0)).and_then(|(room, spread)| two_means_normal(room / spread, 1.0, one_sided));
+        Need::Batches { batches: fixed.unwrap_or(0.0) * arms, fewest, pods }
+    }
+}
+
+fn never(target: CountBound, rate: f64) -> String {
+    let rate = rate * 100.0;
+    match target {
+        CountBound::Absolute(limit) => format!("stable itself is at {rate:.2}%, which is not below the target of {:.2}%", limit * 100.0),
+        CountBound::Ratio { .. } if rate <= 0.0 => "stable has no such event at all, so there is nothing to compare with".to_owned(),
+        CountBound::Difference { .. } | CountBound::Ratio { .. } => "the target leaves no room for chance; give it a margin".to_owned(),
+    }
+}

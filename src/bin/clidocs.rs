@@ -1,0 +1,26 @@
+//! Writes `docs/cli.md` from the command line's definitions; with `--check` it only compares, and fails on a difference.
+//! Runs no command.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use espalier::cli::reference;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let check = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => false,
+        ["--check"] => true,
+        other => bail!("found arguments {other:?}, expected none or --check"),
+    };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
+    let wanted = reference::page();
+    if !check {
+        std::fs::write(&path, wanted).with_context(|| format!("cannot write {}", path.display()))?;
+    } else if std::fs::read_to_string(&path).unwrap_or_default() != wanted {
+        eprintln!("docs/cli.md differs from the command line; run `cargo run --bin clidocs`");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
