@@ -73,7 +73,11 @@ fn plain() -> Vec<Scenario> {
         with(Plus(-0.01), usual("s6-improvement", Good, "The candidate is 1 pp better.")),
         Scenario {
             rails: vec![Rail { bound: Bound::Points { target: 0.02, critical: 0.05 }, ..rail("errors", 0.08, Plus(0.035)) }],
-            ..usual("between-target-and-critical", Neither, "The candidate loses 3.5 pp; the target is 2 pp, critical is 5 pp.")
+            ..usual(
+                "between-target-and-critical",
+                Neither,
+                "The candidate loses 3.5 pp; the target is 2 pp, critical is 5 pp. The other policies know only the target: for them a rollback is right.",
+            )
         },
         Scenario {
             limit: Some(
@@ -142,7 +146,7 @@ fn moving() -> Vec<Scenario> {
         doubled(with(Plus(0.03), usual("base-doubles-plus-3pp", Bad, "The base rate doubles for two hours; the candidate loses 3 pp."))),
         Scenario {
             limit: Some(
-                "The risks cover only what was seen: a stage that ends before the first night cannot know it. `minDuration: 24h` can (next row).",
+                "The risks cover only what was seen: a stage that ends before the first night cannot know it. `minDuration: 24h` can, as `night-only-whole-day` shows.",
             ),
             ..night(usual(
                 "night-only",

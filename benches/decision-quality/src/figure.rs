@@ -79,7 +79,7 @@ pub fn wrong_decisions(rows: &Rows) -> String {
         let y = TOP + ROW * line as f64;
         drawing.text(NAMES - 8.0, y + 13.0, Anchor::End, scenario.name);
         for (column, cell) in cells.iter().enumerate() {
-            let (x, worst) = (NAMES + WIDE * column as f64, cell.worst(scenario.truth));
+            let (x, worst) = (NAMES + WIDE * column as f64, cell.worst(scenario.truth_for(cell.policy)));
             drawing.rectangle((x, y), (WIDE - 1.0, ROW - 1.0), shade(worst));
             drawing.text(x + WIDE / 2.0, y + 13.0, Anchor::Middle, percent(worst).trim_end_matches(" %"));
         }

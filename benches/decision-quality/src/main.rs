@@ -104,15 +104,15 @@ fn job(args: &Args) -> anyhow::Result<Job> {
     Ok(Job {
         runs: if args.quick { QUICK_RUNS } else { args.runs },
         seed: args.seed,
-        selection: [("scenario", &args.scenario), ("policy", &args.policy)]
-            .into_iter()
-            .filter(|(_, names)| !names.is_empty())
-            .map(|(what, names)| format!(" --{what} {}", names.join(" ")))
-            .collect(),
+        selection: [selected("scenario", &args.scenario), selected("policy", &args.policy)].concat(),
         threads,
         ours: wanted(OURS),
         entries: peers::ALL.into_iter().filter(|entry| wanted(entry.name)).collect(),
     })
+}
+
+fn selected(what: &str, names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" --{what} {}", names.join(" ")) }
 }
 
 fn choose(scenarios: Vec<Scenario>, wanted: &[String]) -> anyhow::Result<Vec<Scenario>> {

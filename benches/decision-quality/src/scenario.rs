@@ -340,6 +340,12 @@ impl Scenario {
         if of.fraction < 1.0 { 3 + 2 * rail } else { 1 }
     }
 
+    /// What is right for a policy: one that knows no critical bound beside the target is right to roll back what is beyond the target.
+    pub fn truth_for(&self, policy: &str) -> Truth {
+        let apart = self.rails.iter().any(|rail| matches!(rail.bound, Bound::Points { target, critical } if target < critical));
+        if apart && policy != crate::run::OURS { Truth::Bad } else { self.truth }
+    }
+
     /// Share written for the candidate at `seconds` when nobody but the clock moves the steps.
     pub fn scheduled_share(&self, seconds: f64) -> f64 {
         let mut share = 0.0;
