@@ -1,0 +1,180 @@
+//! Worlds in which counting is hard: correlated failures, restarts, lost scrapes, incidents, late and missing labels, a wrong split.
+//! The models behave as simply as in the plain worlds; only what can be seen of them does not.
+
+use crate::catalogue::{quick, rail, usual, with};
+use crate::scenario::{Beat, Course, Effect, HOUR, Incidents, Nature, Scenario, Setup, Shock, Truth};
+
+/// Why correlated failures may lead to wrong decisions.
+const LEARNT: &str = "Over-dispersion is learnt within the attempt, from the champion's few pods: in the first five minutes nothing is known of it, and what clusters over minutes is underestimated until several stretches of it were seen. Champion history from before the attempt is not used.";
+
+/// Why a wobble of minutes may lead to wrong rollbacks.
+const WOBBLE: &str = "Harm is looked for in windows of a minute, and over-dispersion is taken at the counts of a minute; a wobble that holds for five minutes makes five of these windows wrong together.";
+
+/// Every scenario with trouble.
+pub fn all() -> Vec<Scenario> {
+    let mut all: Vec<Scenario> =
+        together().into_iter().map(|scenario| Scenario { limit: scenario.limit.or(Some(LEARNT)), ..scenario }).collect();
+    all.extend(scraped());
+    all.extend(seen());
+    all
+}
+
+fn in_nature(nature: Nature, scenario: Scenario) -> Scenario {
+    Scenario { nature, ..scenario }
+}
+
+/// Failures that do not come one by one.
+fn together() -> Vec<Scenario> {
+    use Effect::Plus;
+    use Truth::{Bad, Good, Neither};
+    let shocks = |whole_arm, hold| Nature { shock: Some(Shock { icc: 0.002, hold, whole_arm }), ..Nature::default() };
+    let clumps = || Nature { clump: 3.0, ..Nature::default() };
+    let hot = |scenario: Scenario| Scenario {
+        setup: Setup { pods: 4, ..scenario.setup },
+        nature: Nature { hot: true, ..Nature::default() },
+        ..scenario
+    };
+    let bursts = |effect, scenario: Scenario| Scenario {
+        rails: vec![rail("errors", 0.02, effect)],
+        nature: Nature { bursts: Some(Beat { every: 1800.0, length: 120.0 }), ..Nature::default() },
+        ..scenario
+    };
+    let incidents = || Nature { incidents: Some(Incidents { count: 5, within: 7200.0, length: 60.0, rate: 0.5 }), ..Nature::default() };
+    vec![
+        in_nature(
+            shocks(false, 300.0),
+            usual("bursty-pods-aa", Good, "Each pod's rate wobbles for 5 min at a time (correlation 0.002); equal models."),
+        ),
+        Scenario {
+            limit: Some(WOBBLE),
+            ..in_nature(
+                shocks(false, 300.0),
+                with(Plus(0.02), usual("bursty-pods-at-margin", Neither, "The same wobble, exactly at the margin.")),
+            )
+        },
+        in_nature(shocks(false, 300.0), with(Plus(0.10), usual("bursty-pods-big", Bad, "The same wobble, 10 pp worse."))),
+        Scenario {
+            limit: Some(
+                "A shock that all pods of an arm share looks like the arm itself. Over-dispersion is estimated from differences between the champion's pods, which such a shock does not move.",
+            ),
+            ..in_nature(
+                shocks(true, 600.0),
+                with(
+                    Plus(0.02),
+                    usual(
+                        "arm-shocks-at-margin",
+                        Neither,
+                        "Whole arms wobble for 10 min at a time (correlation 0.002), exactly at the margin.",
+                    ),
+                ),
+            )
+        },
+        in_nature(clumps(), usual("clumps-aa", Good, "Failures come three at a time; equal models.")),
+        in_nature(clumps(), with(Plus(0.02), usual("clumps-at-margin", Neither, "Failures come three at a time, exactly at the margin."))),
+        hot(usual("hot-pod-aa", Good, "One pod of each arm takes half of its traffic at four times the others' rate; equal models.")),
+        hot(with(Plus(0.02), usual("hot-pod-at-margin", Neither, "The same hot pods, exactly at the margin."))),
+        bursts(
+            Plus(0.0),
+            usual("all-failures-in-bursts-aa", Good, "All failures of half an hour of a pod (2 %) come within 2 min; equal models."),
+        ),
+        bursts(Plus(0.02), usual("all-failures-in-bursts-at-margin", Neither, "The same bursts, exactly at the margin.")),
+        in_nature(
+            incidents(),
+            usual(
+                "incidents-aa",
+                Good,
+                "Five incidents of 1 min in 2 h fail half of both arms, which are scraped at different moments; equal models.",
+            ),
+        ),
+        in_nature(incidents(), with(Plus(0.02), usual("incidents-at-margin", Neither, "The same incidents, exactly at the margin."))),
+    ]
+}
+
+/// Counters that restart, vanish or arrive late.
+fn scraped() -> Vec<Scenario> {
+    use Effect::Plus;
+    use Truth::{Bad, Good, Neither};
+    let resets = || Nature { restarts: Some(1200.0), ..Nature::default() };
+    let rough = || Nature { lost: 0.2, late: 0.1, ..Nature::default() };
+    vec![
+        in_nature(resets(), usual("resets", Good, "Every pod restarts every 20 min on average and its counters with it; equal models.")),
+        in_nature(resets(), with(Plus(0.02), usual("resets-at-margin", Neither, "The same restarts, exactly at the margin."))),
+        Scenario {
+            setup: Setup { pods: 3, ..usual("", Neither, "").setup },
+            nature: Nature { renewal: Some(900.0), ..Nature::default() },
+            ..with(
+                Plus(0.02),
+                usual("new-pods-at-margin", Neither, "Each pod of the candidate is replaced every 15 min; exactly at the margin."),
+            )
+        },
+        in_nature(
+            rough(),
+            usual("rough-scrapes", Good, "A fifth of all scrapes is lost, a tenth of the rest comes a minute late; equal models."),
+        ),
+        in_nature(rough(), with(Plus(0.02), usual("rough-scrapes-at-margin", Neither, "The same scrapes, exactly at the margin."))),
+        in_nature(
+            Nature { hidden: Some(Beat { every: 720.0, length: 120.0 }), ..Nature::default() },
+            with(
+                Effect::Unseen(0.5),
+                usual(
+                    "fails-while-unseen",
+                    Bad,
+                    "For 2 of every 12 min the candidate cannot be scraped, and fails half of its requests; equal otherwise.",
+                ),
+            ),
+        ),
+        late_timeouts(),
+    ]
+}
+
+fn late_timeouts() -> Scenario {
+    let story =
+        "1, 5, 25 % of 100 per second; failures complete 30 s late, so that each raise first shows successes; exactly at the margin.";
+    let scenario = quick(with(Effect::Plus(0.02), usual("late-timeouts-at-margin", Truth::Neither, story)));
+    Scenario {
+        setup: Setup { steps: &[1, 5, 25], timeout: 30, max: 2 * HOUR, ..scenario.setup },
+        nature: Nature { rps: Course::Flat(100.0), late_failures: 30, ..Nature::default() },
+        ..scenario
+    }
+}
+
+/// Outcomes and shares that are not what they seem.
+fn seen() -> Vec<Scenario> {
+    use Effect::Plus;
+    use Truth::{Bad, Neither};
+    vec![
+        Scenario {
+            limit: Some(
+                "Nothing in the counters says that labels are missing, except that the candidate has fewer labelled events than its share; the sample-ratio check finds that only in time.",
+            ),
+            ..in_nature(
+                Nature { labelled: 0.6, ..Nature::default() },
+                with(
+                    Plus(0.05),
+                    usual(
+                        "labels-missing-not-at-random",
+                        Bad,
+                        "The candidate loses 5 pp, but 40 % of its wrong answers are never labelled.",
+                    ),
+                ),
+            )
+        },
+        Scenario {
+            limit: Some(
+                "The counters are read as they stand: errors that are discovered later count as successes until then. Only outcomes that wait for their labels can be judged.",
+            ),
+            ..in_nature(
+                Nature { discovery: Some(12.0 * 3600.0), ..Nature::default() },
+                with(Plus(0.04), usual("late-labels", Bad, "The candidate loses 4 pp; errors are discovered 12 h later on average.")),
+            )
+        },
+        in_nature(
+            Nature { share: 1.3, ..Nature::default() },
+            usual(
+                "wrong-split",
+                Neither,
+                "The candidate gets 13 % where 10 % are written: whatever is compared, it is not what was planned.",
+            ),
+        ),
+    ]
+}
