@@ -3,8 +3,8 @@
 
 use chrono::TimeDelta;
 
-use crate::status::{AttemptPhase, Display, EvidenceStatus, Serving, Status};
-use crate::verdict::{Finding, Verdict};
+use crate::status::{AttemptPhase, Display, EvidenceStatus, Serving, SliceStatus, Status};
+use crate::verdict::{Finding, SliceFinding, Verdict};
 use crate::weights::Exposure;
 use crate::words;
 
@@ -80,8 +80,23 @@ fn words(finding: &Finding) -> EvidenceStatus {
         reference_samples: count(finding.samples.1),
         effective_samples: finding.effective_samples.map(count),
         log_e: clip(&log_e, 128),
+        slices: finding.slices.iter().map(slice).collect(),
         eta: finding.eta.map(|(from, to)| format!("{} to {}", words::duration(from), words::duration(to))).unwrap_or_default(),
         message: clip(&finding.message, 512),
+    }
+}
+
+fn slice(found: &SliceFinding) -> SliceStatus {
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let (proof, harm) = found.thresholds;
+    SliceStatus {
+        slice: clip(&found.slice, 200),
+        verdict: found.verdict,
+        counts: found.counts,
+        value: clip(found.value.as_deref().unwrap_or_default(), 64),
+        samples: count(found.samples.0),
+        reference_samples: count(found.samples.1),
+        log_e: format!("proof {:.2}/{proof:.2} harm {:.2}/{harm:.2}", found.log_e_proof, found.log_e_harm),
     }
 }
 

@@ -11,7 +11,7 @@ use super::series::Role;
 use crate::plan::CountBound;
 
 /// What a comparison needs of the plan.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Terms {
     /// Length of a proof window in seconds; also the grid of the start-time mixture.
     pub window: f64,

@@ -12,6 +12,7 @@ use super::query::{count_reference, count_sought};
 use super::scatter::Scatter;
 use super::series::Role;
 use super::share::ShareCounts;
+use super::slices::{Census, Saved as SavedSlices, Slices};
 use super::{Lens, TickTimes};
 use crate::plan::{CountBound, CountSource, Guardrail, Reference, Test};
 use crate::verdict::Unmeasurable;
@@ -23,6 +24,15 @@ pub(crate) struct CountState {
     counts_requests: bool,
     pub(super) comparisons: Vec<Comparison>,
     pub(super) moving: Moving,
+    slices: Option<Box<Slices>>,
+}
+
+/// The counters of the arms.
+#[derive(Clone, Copy)]
+pub(super) struct ArmCounters<'a> {
+    candidate: &'a ArmCounter,
+    stable: &'a ArmCounter,
+    baseline: Option<&'a ArmCounter>,
 }
 
 /// Moving numbers beside the comparisons.
@@ -49,6 +59,8 @@ pub(super) struct Saved {
     comparisons: Vec<SavedComparison>,
     #[serde(rename = "m")]
     moving: Moving,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    slices: Option<Box<SavedSlices>>,
 }
 
 /// The parts of a test on counts.
@@ -65,7 +77,7 @@ fn parts(test: &Test) -> Option<Parts<'_>> {
         Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
             Some(Parts { bad, total, target: *target, critical: *critical, or_not_worse: *or_not_worse_than_stable })
         }
-        Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. } => None,
+        Test::Gap(_) | Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. } => None,
     }
 }
 
@@ -98,19 +110,50 @@ impl CountState {
             active: false,
         };
         let counts_requests = guardrail.pod_label.is_none() && !matches!(parts.total, CountSource::PodSeconds);
-        Ok(Some(Self { counts_requests, comparisons, moving }))
+        Ok(Some(Self { counts_requests, comparisons, moving, slices: None }))
+    }
+
+    /// The same with the slices that the guardrail asks for; an error when their bound is outside its domain.
+    pub(super) fn with_slices(mut self, guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Self, InvalidParameter> {
+        self.slices = Slices::new(guardrail, terms, started).transpose()?.map(Box::new);
+        Ok(self)
+    }
+
+    /// A state for one slice that is first seen now, beside a whole with these counters.
+    pub(super) fn slice(mut self, whole: Option<&ArmCounters<'_>>, started: i64) -> Self {
+        // The split of traffic is read off the whole.
+        self.counts_requests = false;
+        if let Some(whole) = whole {
+            self.moving.candidate = whole.candidate.part(started);
+            self.moving.stable = whole.stable.part(started);
+            self.moving.baseline = whole.baseline.map(|counter| counter.part(started));
+        }
+        self
     }
 
     /// Counts one instant. What was counted is kept even when something else cannot be measured.
     pub(super) fn absorb(&mut self, lens: &Lens<'_>, guardrail: &Guardrail, times: &TickTimes, active: bool) -> Result<(), Unmeasurable> {
         let Some(parts) = parts(&guardrail.test) else { return Ok(()) };
         let sides = Sides { guardrail, bad: parts.bad, total: parts.total };
+        // Before the whole is counted: a slice that appears now is new to pods that were known until now.
+        let census = self.prepare_slices(lens);
         let moving = &mut self.moving;
         let candidate = moving.candidate.count(&lens.scope, &sides, Role::Candidate);
         let stable = moving.stable.count(&lens.scope, &sides, Role::Stable);
         let baseline = moving.baseline.as_mut().map(|counter| counter.count(&lens.scope, &sides, Role::Baseline));
         let problem = first_problem([Some(&candidate), Some(&stable), baseline.as_ref()])
-            .or_else(|| nobody_has_bad(&sides, [Some(&candidate), Some(&stable), baseline.as_ref()]));
+            // Nothing bad may have happened in a part; whether the metric exists is asked of the whole.
+            .or_else(|| {
+                if lens.scope.part.is_some() { None } else { nobody_has_bad(&sides, [Some(&candidate), Some(&stable), baseline.as_ref()]) }
+            })
+            .or_else(|| census.as_ref().and_then(|census| census.as_ref().err().cloned()));
+        let times_of_slices = TickTimes { judged: if problem.is_none() { times.judged } else { 0.0 }, ..*times };
+        let sliced = match (&mut self.slices, &census) {
+            (Some(slices), Some(Ok(census))) => slices.absorb(lens, census, &times_of_slices, active),
+            _ => Ok(()),
+        };
+        let problem = problem.or(sliced.err());
+        let moving = &mut self.moving;
         moving.active = active;
         if active {
             let count = |arm: &Result<ArmCount, Unmeasurable>| arm.as_ref().map(ArmCount::tally).unwrap_or_default();
@@ -129,6 +172,13 @@ impl CountState {
             }
         }
         problem.map_or(Ok(()), Err)
+    }
+
+    /// Which slices there are at this instant; `None` for a guardrail without slices.
+    fn prepare_slices<'a>(&mut self, lens: &Lens<'a>) -> Option<Result<Census<'a>, Unmeasurable>> {
+        let Moving { candidate, stable, baseline, .. } = &self.moving;
+        let whole = ArmCounters { candidate, stable, baseline: baseline.as_ref() };
+        self.slices.as_mut().map(|slices| slices.prepare(&lens.scope, &whole))
     }
 
     fn fold(&mut self, times: &TickTimes, counts: &ArmCounts, measured: bool) {
@@ -163,6 +213,14 @@ impl CountState {
             }
         }
         self.moving.share = ShareCounts::default();
+        if let Some(slices) = &mut self.slices {
+            slices.moved(settled, new_stage);
+        }
+    }
+
+    /// Its slices, when the guardrail has some.
+    pub(crate) fn slices(&self) -> Option<&Slices> {
+        self.slices.as_deref()
     }
 
     fn shown(&self) -> Role {
@@ -232,7 +290,11 @@ impl CountState {
     }
 
     pub(super) fn save(&self) -> Saved {
-        Saved { comparisons: self.comparisons.iter().map(Comparison::save).collect(), moving: self.moving.clone() }
+        Saved {
+            comparisons: self.comparisons.iter().map(Comparison::save).collect(),
+            moving: self.moving.clone(),
+            slices: self.slices.as_ref().map(|slices| Box::new(slices.save())),
+        }
     }
 
     pub(super) fn load(&mut self, saved: Saved) -> Result<(), InvalidParameter> {
@@ -240,6 +302,9 @@ impl CountState {
             return Err(InvalidParameter { name: "comparisons", expected: "as many as the plan has" });
         }
         self.moving = saved.moving;
+        if let Some((slices, saved)) = self.slices.as_mut().zip(saved.slices) {
+            slices.load(*saved)?;
+        }
         self.comparisons.iter_mut().zip(saved.comparisons).try_for_each(|(comparison, saved)| comparison.load(saved))
     }
 }

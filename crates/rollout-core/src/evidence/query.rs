@@ -153,6 +153,9 @@ pub(super) fn sought(guardrail: &Guardrail) -> Vec<Sought<'_>> {
         Test::Counts { bad, total, .. } => {
             [count_sought(guardrail, bad, total), count_sought(guardrail, total, bad)].into_iter().flatten().collect()
         }
+        Test::Gap(gap) => {
+            [count_sought(guardrail, &gap.bad, &gap.total), count_sought(guardrail, &gap.total, &gap.bad)].into_iter().flatten().collect()
+        }
         Test::Level { series, .. } | Test::Limit { series, .. } | Test::Tripwire { series } => vec![Sought::of(guardrail, series, "")],
     }
 }
@@ -190,7 +193,8 @@ pub(super) fn roles(test: &Test) -> Vec<Role> {
             compare(level_reference(*target));
             compare(level_reference(*critical));
         }
-        Test::Tripwire { .. } => compare(Some(Reference::Stable)),
+        // A gap on stable as well is the world's, not the candidate's.
+        Test::Gap(_) | Test::Tripwire { .. } => compare(Some(Reference::Stable)),
         Test::Limit { .. } => {}
     }
     roles.sort();

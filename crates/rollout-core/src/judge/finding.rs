@@ -3,7 +3,9 @@
 use anytime_stats::intervals::proportion_interval;
 use chrono::TimeDelta;
 
+use super::gap::found_gap;
 use super::outlook;
+use super::slices::with_slices;
 use super::text;
 use crate::evidence::{CountState, Crossing, LevelBounds, LevelState, LimitState, Risk, State, Tracked, TripwireState, WINDOWS_PER_BATCH};
 use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Plan, Test};
@@ -11,7 +13,7 @@ use crate::verdict::{Finding, Unmeasurable, Verdict};
 use crate::words;
 
 /// E-value of harm against target above which nothing passes, although nothing is proven yet.
-const SUSPICIOUS: f64 = 5.0;
+pub(super) const SUSPICIOUS: f64 = 5.0;
 /// Windows after which displayed intervals are sharpest.
 const PLANNED_WINDOWS: f64 = 60.0;
 /// Level of displayed intervals.
@@ -41,8 +43,13 @@ impl Bench<'_> {
         let mut found = match (&tracked.state, &guardrail.test) {
             (State::Counts(counts), Test::Counts { total, target, .. }) => {
                 let bounds = Bounds { target: *target, seconds: matches!(total, CountSource::PodSeconds) };
-                found_counts(blank, counts, bounds, &risk)
+                let found = found_counts(blank, counts, bounds, &risk);
+                match counts.slices().zip(guardrail.slices.as_ref()) {
+                    Some((slices, planned)) => with_slices(found, slices, planned, counts, &risk),
+                    None => found,
+                }
             }
+            (State::Gap(state), Test::Gap(gap)) => found_gap(blank, state, gap, &risk),
             (State::Level(level), Test::Level { unit, target, critical, .. }) => {
                 self.found_level(blank, level, LevelBounds { target: *target, critical: *critical }, unit, &risk)
             }
@@ -107,21 +114,22 @@ fn scaled(delta: TimeDelta, factor: f64) -> TimeDelta {
 
 /// The target of a guardrail on counts, and whether its totals are seconds.
 #[derive(Clone, Copy)]
-struct Bounds {
-    target: CountBound,
-    seconds: bool,
+pub(super) struct Bounds {
+    pub target: CountBound,
+    pub seconds: bool,
 }
 
 /// Log e-values: proof; harm and warning as now and highest.
-struct Evidences {
-    proof: f64,
-    harm: (f64, f64),
-    warning: (f64, f64),
+pub(super) struct Evidences {
+    pub proof: f64,
+    pub harm: (f64, f64),
+    pub warning: (f64, f64),
 }
 
 fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
     let (target, critical) = match &guardrail.test {
         Test::Counts { target, critical, .. } => (text::count_bound(*target), text::count_bound(*critical)),
+        Test::Gap(gap) => (text::gap_bound(gap.target), text::gap_bound(gap.critical)),
         Test::Level { target, critical, unit, .. } => (text::level_bound(*target, unit), text::level_bound(*critical, unit)),
         Test::Limit { target, critical, unit, .. } => (text::level(*target, unit), text::level(*critical, unit)),
         Test::Tripwire { .. } => ("none at all".into(), "none at all".into()),
@@ -136,6 +144,7 @@ fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
         interval: None,
         samples: (0, 0),
         effective_samples: None,
+        slices: Vec::new(),
         log_e_proof: None,
         log_e_harm: None,
         log_e_warning: None,
@@ -171,7 +180,7 @@ fn found_counts(finding: Finding, counts: &CountState, bounds: Bounds, risk: &Ri
 }
 
 /// Estimate and interval in the target's own terms.
-fn estimate(counts: &CountState, target: CountBound) -> (Option<String>, Option<String>) {
+pub(super) fn estimate(counts: &CountState, target: CountBound) -> (Option<String>, Option<String>) {
     let (difference, ratio) = counts.estimates();
     let (estimate, interval, say): (_, _, fn(f64) -> String) = match target {
         CountBound::Difference { .. } => (difference.estimate(), difference.interval(DISPLAY_ALPHA, PLANNED_WINDOWS), text::points),
@@ -185,7 +194,7 @@ fn estimate(counts: &CountState, target: CountBound) -> (Option<String>, Option<
 }
 
 /// `accuracy is 31.4pp worse than stable (bad 33.2% of 214 vs 1.8% of 4 203)`.
-fn subject(name: &str, counts: &CountState, bounds: Bounds, interval: Option<&str>) -> String {
+pub(super) fn subject(name: &str, counts: &CountState, bounds: Bounds, interval: Option<&str>) -> String {
     let seen = counts.seen();
     let arm = |t: anytime_stats::Tally| {
         if bounds.seconds {
@@ -214,7 +223,7 @@ fn subject(name: &str, counts: &CountState, bounds: Bounds, interval: Option<&st
 }
 
 /// Verdict, reason and sentence from three log e-values.
-fn decided(mut finding: Finding, subject: &str, evidences: &Evidences, risk: &Risk) -> Found {
+pub(super) fn decided(mut finding: Finding, subject: &str, evidences: &Evidences, risk: &Risk) -> Found {
     let Evidences { proof, harm, warning } = evidences;
     finding.log_e_proof = Some(*proof);
     finding.log_e_harm = Some(harm.0);
@@ -303,7 +312,7 @@ fn found_tripwire(mut finding: Finding, tripwire: &TripwireState) -> Found {
     Found { finding, suspicious: false }
 }
 
-fn whole(n: f64) -> u64 {
+pub(super) fn whole(n: f64) -> u64 {
     // Counts are not negative; what is too large saturates.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let whole = n.max(0.0).round() as u64;

@@ -2,7 +2,9 @@
 //! It takes no decision: what a pass or a failure leads to is [`crate::decide`]'s. It alone makes a [`Pass`], and absence of evidence never does.
 
 mod finding;
+mod gap;
 mod outlook;
+mod slices;
 mod text;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -251,10 +253,10 @@ impl Case<'_> {
     fn too_little(&self) -> Vec<String> {
         let mut missing = Vec::new();
         let counted = self.guardrails().zip(&self.evidence.guardrails).filter_map(|((guardrail, found), tracked)| match &tracked.state {
-            State::Counts(counts) if found.finding.verdict != Verdict::Inactive => {
-                let left_out = found.finding.verdict == Verdict::Unmeasurable && self.ignored(guardrail);
-                (!left_out).then(|| counts.step_windows())
-            }
+            _ if found.finding.verdict == Verdict::Inactive => None,
+            _ if found.finding.verdict == Verdict::Unmeasurable && self.ignored(guardrail) => None,
+            State::Counts(counts) => Some(counts.step_windows()),
+            State::Gap(gap) => Some(gap.step_windows()),
             _ => None,
         });
         // Without counts the windows are those of judged time.

@@ -84,6 +84,11 @@ pub(super) fn count_bound(bound: CountBound) -> String {
     }
 }
 
+/// A bound on a gap as it is written.
+pub(super) fn gap_bound(gap: f64) -> String {
+    format!("{}pp", short(gap * 100.0, 4))
+}
+
 /// A bound on a level as it is written.
 pub(super) fn level_bound(bound: LevelBound, unit: &str) -> String {
     match bound {

@@ -312,7 +312,9 @@ pub(crate) const COUNT_BOUND: &str =
 /// The bounds of a rate.
 pub(crate) const RATE_BOUND: &str = "\"1.25x vs stable\" (at least 1x); stable or baseline";
 /// The kinds of guardrail.
-pub(crate) const KINDS: [&str; 6] = ["proportion", "rate", "latency", "gauge", "limit", "tripwire"];
+pub(crate) const KINDS: [&str; 7] = ["proportion", "rate", "latency", "fairness", "gauge", "limit", "tripwire"];
+/// The bounds of a gap between groups.
+pub(crate) const GAP_BOUND: &str = "\"5pp\" (above 0pp, below 100pp)";
 
 pub(crate) fn guardrail() -> Value {
     let each = |text: fn(&str) -> String| KINDS.map(|kind| format!("(has(self.{kind}) ? {})", text(kind))).join(" + ");
@@ -338,6 +340,7 @@ pub(crate) fn guardrail() -> Value {
     ];
     rules.extend(targets());
     rules.extend(critical_bounds());
+    rules.extend(slices());
     rules.push(rule(
         ".orNotWorseThanStable",
         "!has(self.orNotWorseThanStable) || !self.orNotWorseThanStable || \
@@ -349,7 +352,7 @@ pub(crate) fn guardrail() -> Value {
 }
 
 /// Every kind takes its own forms of a target.
-fn targets() -> [Value; 4] {
+fn targets() -> [Value; 5] {
     let target = "self.target";
     let found = "'\"' + self.target + '\"'";
     let n = number(target);
@@ -372,6 +375,12 @@ fn targets() -> [Value; 4] {
             &format!("!has(self.target) || !has(self.rate) || (self.target.matches('^{NUMBER}x vs (stable|baseline)$') && {n} >= 1.0)"),
             found,
             RATE_BOUND,
+        ),
+        rule(
+            ".target",
+            &format!("!has(self.target) || !has(self.fairness) || (self.target.matches('^{NUMBER}pp$') && {n} > 0.0 && {n} < 100.0)"),
+            found,
+            GAP_BOUND,
         ),
         rule(
             ".target",
@@ -401,7 +410,7 @@ fn critical_bounds() -> [Value; 2] {
             ".critical",
             &format!(
                 "!has(self.critical) || !has(self.target) || {target}.find('{NUMBER}') == '' || ({critical}.find('{NUMBER}') != '' && {} == {} && \
-                 {} >= {n} && ({} < 100.0 || !(has(self.proportion) || has(self.latency)) || self.target.contains('x')))",
+                 {} >= {n} && ({} < 100.0 || !(has(self.proportion) || has(self.latency) || has(self.fairness)) || self.target.contains('x')))",
                 form(critical),
                 form(target),
                 number(critical),
@@ -419,8 +428,48 @@ fn critical_bounds() -> [Value; 2] {
     ]
 }
 
+/// Where slices may stand.
+pub(crate) const SLICED: &str = "slices beside proportion, latency, or rate with exposure: they need a count of all events";
+
+/// Slices belong to counts, and their bound takes the form of the target and is no stricter.
+fn slices() -> [Value; 2] {
+    let (target, slice) = ("self.target", "self.slices.target");
+    [
+        rule(
+            ".slices",
+            "!has(self.slices) || has(self.proportion) || has(self.latency) || (has(self.rate) && has(self.rate.exposure))",
+            "(has(self.rate) ? 'slices beside rate without exposure' : 'slices beside another kind')",
+            SLICED,
+        ),
+        rule(
+            ".slices.target",
+            &format!(
+                "!has(self.slices) || !has(self.slices.target) || !has(self.target) || {target}.find('{NUMBER}') == '' || \
+                 ({slice}.find('{NUMBER}') != '' && {} == {} && {} >= {} && \
+                 ({} < 100.0 || !(has(self.proportion) || has(self.latency)) || self.target.contains('x')))",
+                form(slice),
+                form(target),
+                number(slice),
+                number(target),
+                number(slice)
+            ),
+            "'\"' + self.slices.target + '\"'",
+            "the form of target and at least its value, \"' + self.target + '\"",
+        ),
+    ]
+}
+
 pub(crate) fn proportion() -> Value {
     json!([rule(".bad", "self.bad != self.total", "'\"' + self.bad + '\" as bad and as total'", "bad events to be some of all events")])
+}
+
+pub(crate) fn fairness() -> Value {
+    json!([rule(
+        ".events",
+        "self.events != self.total",
+        "'\"' + self.events + '\" as events and as total'",
+        "events to be some of all events"
+    )])
 }
 
 pub(crate) fn latency() -> Value {

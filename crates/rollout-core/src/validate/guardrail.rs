@@ -1,15 +1,17 @@
 //! One guardrail: exactly one kind, bounds in the form of that kind, the stages it counts in.
 //! Does not know the rollout; whether its stages or a baseline exist is checked by the parent.
 
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Selector, Test};
+use crate::plan::{CountBound, CountSource, Gap, Guardrail, LevelBound, PlannedSlices, Selector, Test};
 use crate::quantity::{Bound, SelectorText, is_unit, ranges};
-use crate::spec::{self, LatencyUnit, OnUnmeasurable, StageKind, rules};
+use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
 use super::{Problems, is_label, is_name, quoted};
 
 /// Words in metric and label names that say: this needs the true answer, which shadow traffic never gets.
 const OUTCOME_WORDS: [&str; 10] =
     ["correct", "incorrect", "wrong", "accuracy", "outcome", "feedback", "truth", "label", "conversion", "click"];
+/// Events of the candidate from which on a slice counts, when nothing else is said.
+const DEFAULT_SLICE_SAMPLES: i32 = 100;
 const ALL_STAGES: [StageKind; 3] = [StageKind::Shadow, StageKind::Canary, StageKind::ABTest];
 
 /// The problems of one guardrail, with its path in front.
@@ -54,7 +56,13 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         format!("true with target {}", typed.target.as_ref().map_or_else(|| "none".to_owned(), |target| quoted(target.as_str()))),
         "it only with an absolute target of a proportion or latency, such as 5%",
     );
-    let test = test(typed, or_not_worse, site)?;
+    let test = test(typed, or_not_worse, site);
+    let slices = typed.slices.as_ref().map(|slices| planned_slices(slices, typed, test.as_ref(), site));
+    let test = test?;
+    let slices = match slices {
+        Some(read) => Some(read?),
+        None => None,
+    };
     Some(Guardrail {
         name: typed.name.clone(),
         stages: stages(typed, &test),
@@ -62,6 +70,44 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         weight: f64::from(weight),
         on_unmeasurable: typed.on_unmeasurable.unwrap_or(OnUnmeasurable::Hold),
         pod_label: typed.pod_label.clone(),
+        slices,
+    })
+}
+
+/// The slices with their defaults; `test` is `None` when the guardrail itself cannot be read.
+fn planned_slices(slices: &spec::Slices, typed: &spec::Guardrail, test: Option<&Test>, site: &mut Site) -> Option<PlannedSlices> {
+    site.check(is_label(&slices.label), "slices.label", quoted(&slices.label), rules::LABEL);
+    let min_samples = slices.min_samples.unwrap_or(DEFAULT_SLICE_SAMPLES);
+    let in_range = (1..=1_000_000).contains(&min_samples);
+    site.check(in_range, "slices.minSamples", min_samples.to_string(), "a whole number from 1 to 1000000");
+    let has_events =
+        typed.proportion.is_some() || typed.latency.is_some() || typed.rate.as_ref().is_some_and(|rate| rate.exposure.is_some());
+    if !has_events {
+        let beside = if typed.rate.is_some() { "rate without exposure" } else { "another kind" };
+        site.add("slices", format!("slices beside {beside}"), rules::SLICED);
+        return None;
+    }
+    let Test::Counts { critical, .. } = test? else { return None };
+    let bound = match &slices.target {
+        None => *critical,
+        Some(text) => {
+            let own = typed.target.as_ref().and_then(|target| target.parse().ok())?;
+            let read = text.parse().ok().filter(|bound| fits(typed, bound) && is_no_stricter(bound, &own));
+            let whole = typed.target.as_ref().map_or_else(String::new, |target| quoted(target.as_str()));
+            site.check(
+                read.is_some(),
+                "slices.target",
+                quoted(text.as_str()),
+                format!("the form of target and at least its value, {whole}"),
+            );
+            count_bound(&read?)
+        }
+    };
+    Some(PlannedSlices {
+        label: slices.label.clone(),
+        bound,
+        min_samples: f64::from(min_samples),
+        on_unproven: slices.on_unproven.unwrap_or(OnUnproven::Block),
     })
 }
 
@@ -70,6 +116,7 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
         typed.proportion.is_some(),
         typed.rate.is_some(),
         typed.latency.is_some(),
+        typed.fairness.is_some(),
         typed.gauge.is_some(),
         typed.limit.is_some(),
         typed.tripwire.is_some(),
@@ -102,6 +149,11 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
             critical: count_bound(&critical),
             or_not_worse_than_stable: or_not_worse,
         },
+        Sources::Gap(bad, total, label, groups) => {
+            // The gap is read aloud in percentage points.
+            let (target, critical) = (absolute(&target)? / 100.0, absolute(&critical)? / 100.0);
+            Test::Gap(Gap { bad, total, label, groups, target, critical })
+        }
         Sources::Level(series) if typed.limit.is_some() => {
             Test::Limit { series, unit, target: absolute(&target)?, critical: absolute(&critical)? }
         }
@@ -111,6 +163,7 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
 
 enum Sources {
     Counts(CountSource, CountSource),
+    Gap(CountSource, CountSource, String, Vec<String>),
     Level(Selector),
 }
 
@@ -133,6 +186,9 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
     if let Some(latency) = &typed.latency {
         return latency_sources(latency, site);
     }
+    if let Some(fairness) = &typed.fairness {
+        return fairness_sources(fairness, site);
+    }
     let (field, gauge) = match (&typed.gauge, &typed.limit) {
         (Some(gauge), _) => ("gauge", gauge),
         (None, Some(limit)) => ("limit", limit),
@@ -142,6 +198,24 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
     let good = unit == "%" || (is_unit(unit) && unit != "x" && unit != "pp");
     site.check(good, &format!("{field}.unit"), quoted(unit), rules::UNIT);
     site.selector(&format!("{field}.query"), &gauge.query).map(Sources::Level)
+}
+
+fn fairness_sources(fairness: &spec::Fairness, site: &mut Site) -> Option<Sources> {
+    let events = site.selector("fairness.events", &fairness.events);
+    let total = site.selector("fairness.total", &fairness.total);
+    let found = format!("{} as events and as total", quoted(fairness.events.as_str()));
+    site.check(events.is_none() || events != total, "fairness.events", found, "events to be some of all events");
+    site.check(is_label(&fairness.label), "fairness.label", quoted(&fairness.label), rules::LABEL);
+    let groups = &fairness.groups;
+    let distinct: std::collections::BTreeSet<&String> = groups.iter().filter(|group| (1..=64).contains(&group.len())).collect();
+    let is_good = (2..=6).contains(&groups.len()) && distinct.len() == groups.len();
+    site.check(
+        is_good,
+        "fairness.groups",
+        format!("[{}]", groups.join(", ")),
+        "2 to 6 different values of the label, of 1 to 64 characters",
+    );
+    Some(Sources::Gap(CountSource::Counter(events?), CountSource::Counter(total?), fairness.label.clone(), groups.clone()))
 }
 
 fn latency_sources(latency: &spec::Latency, site: &mut Site) -> Option<Sources> {
@@ -194,6 +268,9 @@ fn fits(typed: &spec::Guardrail, bound: &Bound) -> bool {
     if typed.rate.is_some() {
         return matches!(bound, Bound::Ratio { factor, .. } if *factor >= 1.0);
     }
+    if typed.fairness.is_some() {
+        return matches!(bound, Bound::Absolute { value, unit } if unit == "pp" && *value > 0.0 && *value < 100.0);
+    }
     if let Some(gauge) = typed.gauge.as_ref().or(typed.limit.as_ref()) {
         let own = gauge.unit.as_deref().unwrap_or_default();
         return match bound {
@@ -217,6 +294,9 @@ fn difference_unit(unit: &str) -> &str {
 fn forms(typed: &spec::Guardrail) -> String {
     if typed.rate.is_some() {
         return rules::RATE_BOUND.to_owned();
+    }
+    if typed.fairness.is_some() {
+        return rules::GAP_BOUND.to_owned();
     }
     match (&typed.gauge, &typed.limit) {
         (Some(gauge), _) => {
@@ -268,7 +348,7 @@ fn stages(typed: &spec::Guardrail, test: &Test) -> Vec<StageKind> {
         return ALL_STAGES.into_iter().filter(|kind| typed.stages.contains(kind)).collect();
     }
     let needs_outcome = match test {
-        Test::Counts { bad: CountSource::Counter(bad), total, .. } => {
+        Test::Counts { bad: CountSource::Counter(bad), total, .. } | Test::Gap(Gap { bad: CountSource::Counter(bad), total, .. }) => {
             is_outcome(bad) || matches!(total, CountSource::Counter(total) if is_outcome(total))
         }
         _ => false,

@@ -115,6 +115,7 @@ pub fn finding(verdict: Verdict) -> Finding {
         interval: Some("-0.4pp to +1.0pp".into()),
         samples: (200, 4000),
         effective_samples: None,
+        slices: Vec::new(),
         log_e_proof: Some(1.0),
         log_e_harm: Some(-0.5),
         log_e_warning: Some(-0.2),

@@ -5,11 +5,13 @@
 #![allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
 
 mod chance;
+mod fairness;
 mod glance;
 mod measuring;
 mod plans;
 mod replay;
 mod run;
+mod slices;
 mod traffic;
 mod verdicts;
 mod wild;
