@@ -88,7 +88,7 @@ fn a_group_or_a_label_that_nobody_has_is_unmeasurable() {
 fn groups_without_events_prove_nothing() {
     let mut run = run(309, [[0.1, 0.1]; 3], parity(0.2, 0.3, &["eu", "apac"]));
     run.ticks(2);
-    run.world.lost = Some((CANDIDATE, "apac"));
+    run.world.lost = vec![(CANDIDATE, "apac")];
     let before = named(&run.ticks(6), "parity").log_e_proof.unwrap();
     assert!((named(&run.ticks(120), "parity").log_e_proof.unwrap() - before).abs() < 1e-9);
 }

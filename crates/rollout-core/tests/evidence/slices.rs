@@ -87,7 +87,7 @@ fn a_region_that_the_candidate_loses_is_not_one_without_traffic() {
     // Otherwise the counter by region says how traffic is split, and finds that a part of it is missing.
     plan.requests = Some(RequestCounter { series: selector("requests_total", &[]), backend_label: None });
     let mut run = Run::new(plan, world(105, 20.0, 0.05));
-    run.world.lost = Some((CANDIDATE, "apac"));
+    run.world.lost = vec![(CANDIDATE, "apac")];
     assert!(run.until_decided(TimeDelta::minutes(20)).is_none(), "its copy on stable has events");
     let judgement = run.judge();
     let apac = slice(&judgement, "region=apac");
@@ -106,12 +106,13 @@ fn a_label_that_no_series_has_is_unmeasurable() {
 
 #[test]
 fn every_event_is_in_exactly_one_slice_whenever_its_region_began() {
-    let mut run = run(world(107, 3.0, 0.05), by_region(10.0, Block));
-    run.world.lost = Some((STABLE, "apac"));
+    let mut world = world(107, 3.0, 0.05);
+    world.lost = vec![(STABLE, "apac"), (CANDIDATE, "apac")];
+    let mut run = run(world, by_region(10.0, Block));
     for tick in 0..120 {
         match tick {
             30 => run.world.of(CANDIDATE).next().unwrap().restart(),
-            50 => run.world.lost = None,
+            50 => run.world.lost.clear(),
             60 => run.world.of(STABLE).next().unwrap().scraped = false,
             75 => run.world.of(STABLE).next().unwrap().scraped = true,
             _ => {}
@@ -176,10 +177,10 @@ fn regions_at_their_bound_are_seldom_rolled_back_and_never_pass() {
 #[test]
 fn restored_and_replayed_slices_equal_those_that_never_stopped() {
     let mut run = run(world(110, 20.0, 0.1), by_region(50.0, Block));
-    run.world.lost = Some((CANDIDATE, "us"));
+    run.world.lost = vec![(CANDIDATE, "us")];
     assert_restart_changes_nothing(&mut run, 60, &[0, 20, 30, 59], |tick, world| {
         if tick == 25 {
-            world.lost = None;
+            world.lost.clear();
         }
     });
     let size = run.evidence.checkpoint().to_text().len();

@@ -156,8 +156,8 @@ pub struct World {
     pub young: BTreeSet<String>,
     /// Share of wrong answers per region and arm (stable, candidate), in a world that has regions.
     pub regions: Option<[[f64; 2]; 3]>,
-    /// Arm and region without requests.
-    pub lost: Option<(&'static str, &'static str)>,
+    /// Arms and regions without requests.
+    pub lost: Vec<(&'static str, &'static str)>,
     /// A gateway's view: requests per backend, sampled as it is asked.
     pub gateway: BTreeMap<String, f64>,
 }
@@ -182,7 +182,7 @@ impl World {
             answers: true,
             young: BTreeSet::new(),
             regions: None,
-            lost: None,
+            lost: Vec::new(),
             gateway: BTreeMap::new(),
         }
     }
@@ -203,7 +203,7 @@ impl World {
             let alive = self.pods.iter().filter(|p| p.revision == revision && p.alive).count().max(1);
             let mean = behaviour.rps * self.interval as f64 / 1000.0 / alive as f64;
             let (dice, now, gateway, regions) = (&mut self.dice, self.now, &mut self.gateway, self.regions);
-            let lost = self.lost;
+            let lost = &self.lost;
             for pod in self.pods.iter_mut().filter(|p| p.revision == revision && p.alive) {
                 let n = dice.poisson(mean);
                 let wrong = dice.times(n, behaviour.wrong);
@@ -222,7 +222,7 @@ impl World {
                 count(pod, "all", n);
                 count(pod, "nan", nan);
                 for (i, wrong) in regions.into_iter().flatten().enumerate() {
-                    let n = if lost == Some((revision, REGIONS[i].0)) { 0 } else { dice.times(n, REGIONS[i].1) };
+                    let n = if lost.contains(&(revision, REGIONS[i].0)) { 0 } else { dice.times(n, REGIONS[i].1) };
                     let wrong = dice.times(n, wrong[usize::from(revision == CANDIDATE)]);
                     let [right_key, wrong_key] = [["eu-right", "eu-wrong"], ["us-right", "us-wrong"], ["apac-right", "apac-wrong"]][i];
                     count(pod, right_key, n - wrong);
