@@ -110,8 +110,24 @@ pub struct Guardrail {
     pub stages: Vec<StageKind>,
     /// Label that names the workload's pod, on exporters that serve many pods.
     pub pod_label: Option<String>,
+    /// The win that is promised; at least one of a plan's must be shown before promotion.
+    pub win: Option<Win>,
     /// Parts of the traffic that are judged one by one; only for [`Test::Counts`].
     pub slices: Option<PlannedSlices>,
+}
+
+/// A promised win: "no better than this" must be rejected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Win {
+    /// Below this many times the reference's rate, in (0, 1); for [`Test::Counts`].
+    Ratio {
+        /// The factor.
+        factor: f64,
+        /// Compared with what.
+        versus: Reference,
+    },
+    /// Below this level, in the gauge's unit; for [`Test::Level`] with an absolute target.
+    Level(f64),
 }
 
 /// Parts of the traffic by the values of a label.

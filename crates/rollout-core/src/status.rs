@@ -282,6 +282,14 @@ pub struct EvidenceStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub log_e: String,
+    /// The promised win and whether it is shown, as "0.8x vs stable 1.20/3.69": natural log e-value and its threshold.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub win: String,
+    /// Its share of the allowed risks, as "promotion 5% rollback 1.25%": the thresholds of logE are ln(1/risk).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub risk: String,
     /// Its slices, by the values of their label.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["slice"]))]

@@ -197,12 +197,32 @@ pub struct Finding {
     pub log_e_harm: Option<f64>,
     /// Natural log e-value of "worse than target".
     pub log_e_warning: Option<f64>,
+    /// The promised win, where there is one.
+    pub win: Option<WinFinding>,
     /// Log thresholds of proof and of harm.
     pub thresholds: (f64, f64),
     /// Time until proof, from half the estimate to twice it.
     pub eta: Option<(TimeDelta, TimeDelta)>,
     /// A sentence with the numbers.
     pub message: String,
+}
+
+/// What is known about a promised win.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WinFinding {
+    /// The promise as written, such as `0.8x vs stable`.
+    pub promised: String,
+    /// Highest natural log e-value of "better than promised" so far in the attempt.
+    pub log_e: f64,
+    /// The log e-value at which it is shown.
+    pub threshold: f64,
+}
+
+impl WinFinding {
+    /// Whether it is shown.
+    pub fn is_shown(&self) -> bool {
+        self.log_e >= self.threshold
+    }
 }
 
 /// What is known about one slice of a guardrail.

@@ -14,7 +14,7 @@ use super::series::Role;
 use super::share::ShareCounts;
 use super::slices::{Census, Saved as SavedSlices, Slices};
 use super::{Lens, TickTimes};
-use crate::plan::{CountBound, CountSource, Guardrail, Reference, Test};
+use crate::plan::{CountBound, CountSource, Guardrail, Reference, Test, Win};
 use crate::verdict::Unmeasurable;
 
 /// State of one guardrail on counts.
@@ -88,16 +88,22 @@ impl CountState {
         let terms = Terms { or_not_worse: parts.or_not_worse, ..*terms };
         let mut comparisons = Vec::new();
         let (target, critical) = (count_reference(parts.target), count_reference(parts.critical));
+        let promised = match guardrail.win {
+            Some(Win::Ratio { factor, versus }) => Some((CountBound::Ratio { factor, versus }, versus)),
+            Some(Win::Level(_)) | None => None,
+        };
         for reference in [Reference::Stable, Reference::Baseline] {
             let bounds = Bounds {
                 target: (target == reference).then_some(parts.target),
                 critical: (critical == reference).then_some(parts.critical),
+                win: promised.filter(|(_, versus)| *versus == reference).map(|(bound, _)| bound),
             };
-            if bounds.target.is_some() || bounds.critical.is_some() {
+            if bounds.target.is_some() || bounds.critical.is_some() || bounds.win.is_some() {
                 comparisons.push(Comparison::new(role_of(reference), bounds, &terms)?);
             }
         }
-        let baseline = [target, critical].contains(&Reference::Baseline).then(|| ArmCounter::new(started));
+        let compared = [Some(target), Some(critical), promised.map(|(_, versus)| versus)];
+        let baseline = compared.contains(&Some(Reference::Baseline)).then(|| ArmCounter::new(started));
         let moving = Moving {
             candidate: ArmCounter::new(started),
             stable: ArmCounter::new(started),
@@ -241,6 +247,11 @@ impl CountState {
     /// Now and highest log e-value of harm against target.
     pub(crate) fn log_e_warning(&self) -> (f64, f64) {
         self.comparisons.iter().find_map(|c| c.target.as_ref()).map_or_else(|| self.log_e_harm(), |h| (h.log_e(), h.peak()))
+    }
+
+    /// Now and highest log e-value of the promised win.
+    pub(crate) fn log_e_win(&self) -> (f64, f64) {
+        self.comparisons.iter().find_map(|c| c.win.as_ref()).map_or((0.0, 0.0), super::family::Win::log_es)
     }
 
     /// Proof windows of this step that counted.

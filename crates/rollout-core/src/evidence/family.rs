@@ -207,6 +207,45 @@ fn same_number(ours: usize, saved: usize) -> Result<(), InvalidParameter> {
     if ours == saved { Ok(()) } else { Err(InvalidParameter { name: "parts", expected: "as many as the plan has" }) }
 }
 
+/// Evidence that a promised win is there, over the whole attempt: what was shown once stays shown.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Win {
+    proof: Proof,
+    peak: f64,
+}
+
+/// Moving part of [`Win`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct SavedWin {
+    proof: SavedProof,
+    peak: f64,
+}
+
+impl Win {
+    pub(super) fn new(family: Family, cap: f64) -> Result<Self, InvalidParameter> {
+        Ok(Self { proof: Proof::new(family, cap)?, peak: 0.0 })
+    }
+
+    pub(super) fn absorb(&mut self, champion_rate: f64, window: &Window, phi: f64) {
+        self.proof.absorb(champion_rate, window, phi);
+        self.peak = self.peak.max(self.proof.log_e());
+    }
+
+    /// Log e-value now, and the highest so far.
+    pub(super) fn log_es(&self) -> (f64, f64) {
+        (self.proof.log_e(), self.peak)
+    }
+
+    pub(super) fn save(&self) -> SavedWin {
+        SavedWin { proof: self.proof.save(), peak: self.peak }
+    }
+
+    pub(super) fn load(&mut self, saved: SavedWin) -> Result<(), InvalidParameter> {
+        self.peak = saved.peak;
+        self.proof.load(saved.proof)
+    }
+}
+
 /// Counts of one window if rates stay as stated.
 pub(super) fn expected(champion_rate: f64, champion_n: f64, candidate_rate: f64, candidate_n: f64) -> Window {
     Window::new(Tally::new(champion_rate * champion_n, champion_n), Tally::new(candidate_rate * candidate_n, candidate_n))

@@ -63,9 +63,9 @@ impl GapState {
     /// Fresh state; an error when a bound is outside its domain.
     pub(super) fn new(gap: &Gap, terms: &Terms, started: i64) -> Result<Self, InvalidParameter> {
         let difference = |margin| CountBound::Difference { margin, versus: Reference::Stable };
-        let bounds = Bounds { target: Some(difference(gap.target)), critical: Some(difference(gap.critical)) };
+        let bounds = Bounds { target: Some(difference(gap.target)), critical: Some(difference(gap.critical)), win: None };
         // "Not changed at all" is what is rejected before the candidate is blamed.
-        let unchanged = Bounds { target: None, critical: Some(difference(0.0)) };
+        let unchanged = Bounds { target: None, critical: Some(difference(0.0)), win: None };
         let count = gap.groups.len();
         let ordered = (0..count).flat_map(|worse| (0..count).filter(move |better| *better != worse).map(move |better| (worse, better)));
         let pairs = ordered

@@ -356,6 +356,7 @@ impl State {
             horizon,
             harm_cap: risk.harm_threshold / 2.0,
             proof_cap: risk.proof_threshold / 3.0,
+            win_cap: risk.win_threshold / 3.0,
             or_not_worse: false,
         };
         Ok(match &guardrail.test {
@@ -385,6 +386,8 @@ pub(crate) struct Risk {
     pub harm_alpha: f64,
     pub proof_threshold: f64,
     pub harm_threshold: f64,
+    /// Log e-value at which a promised win is shown: the promotion risk is shared by all promises, because one of them is enough.
+    pub win_threshold: f64,
 }
 
 /// Share of a guardrail's rollback risk that its slices have together; the whole keeps the rest.
@@ -393,6 +396,7 @@ const SLICES_SHARE: f64 = 0.5;
 impl Risk {
     pub(crate) fn of(plan: &Plan, guardrail: &Guardrail, attempt: u32) -> Self {
         let weights: f64 = plan.guardrails.iter().filter(|g| g.test.has_risk()).map(|g| g.weight).sum();
+        let promises = plan.guardrails.iter().filter(|g| g.win.is_some()).count() as f64;
         let proof_alpha = threshold::retry_alpha(plan.false_promotion, attempt);
         let whole = if guardrail.slices.is_some() { 1.0 - SLICES_SHARE } else { 1.0 };
         let false_rollback = plan.false_rollback * whole;
@@ -400,6 +404,7 @@ impl Risk {
             proof_alpha,
             harm_alpha: false_rollback * guardrail.weight / weights.max(guardrail.weight),
             proof_threshold: threshold::proof_threshold(proof_alpha),
+            win_threshold: threshold::proof_threshold(proof_alpha / promises.max(1.0)),
             harm_threshold: threshold::harm_threshold(false_rollback, weights.max(guardrail.weight), guardrail.weight),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::series::{Arm, Arms, Query, Role};
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, MatchOp, Plan, Reference, Selector, Test};
+use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, MatchOp, Plan, Reference, Selector, Test, Win};
 use crate::revision::RevisionId;
 
 /// Label that names the revision of a pod.
@@ -131,7 +131,10 @@ pub(super) fn all(plan: &Plan, arms: &Arms) -> BTreeSet<Query> {
 pub(super) fn of_guardrails<'a>(guardrails: impl IntoIterator<Item = &'a Guardrail>, arms: &Arms) -> BTreeSet<Query> {
     let mut queries = BTreeSet::new();
     for guardrail in guardrails {
-        let roles = roles(&guardrail.test);
+        let mut roles = roles(&guardrail.test);
+        if matches!(guardrail.win, Some(Win::Ratio { versus: Reference::Baseline, .. })) && !roles.contains(&Role::Baseline) {
+            roles.push(Role::Baseline);
+        }
         queries.extend(sought(guardrail).iter().flat_map(|sought| of_arms(sought, &roles, arms)));
     }
     queries

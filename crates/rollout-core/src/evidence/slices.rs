@@ -80,7 +80,7 @@ impl Slices {
     /// No slice seen yet; `None` for a guardrail without slices, an error when their bound is outside its domain.
     pub(super) fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Option<Result<Self, InvalidParameter>> {
         let slices = guardrail.slices.as_ref()?;
-        let mut one = Guardrail { slices: None, ..guardrail.clone() };
+        let mut one = Guardrail { slices: None, win: None, ..guardrail.clone() };
         if let Test::Counts { target, critical, .. } = &mut one.test {
             (*target, *critical) = (slices.bound, slices.bound);
         }

@@ -8,8 +8,8 @@ use super::outlook;
 use super::slices::with_slices;
 use super::text;
 use crate::evidence::{CountState, Crossing, LevelBounds, LevelState, LimitState, Risk, State, Tracked, TripwireState, WINDOWS_PER_BATCH};
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Plan, Test};
-use crate::verdict::{Finding, Unmeasurable, Verdict};
+use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Plan, Test, Win};
+use crate::verdict::{Finding, Unmeasurable, Verdict, WinFinding};
 use crate::words;
 
 /// E-value of harm against target above which nothing passes, although nothing is proven yet.
@@ -57,6 +57,10 @@ impl Bench<'_> {
             (State::Tripwire(tripwire), _) => found_tripwire(blank, tripwire),
             _ => Found { finding: blank, suspicious: false },
         };
+        found.finding.win = promised(guardrail, tracked, &risk);
+        if let (Some(win), true) = (&found.finding.win, found.finding.verdict == Verdict::Proven) {
+            found.finding.message = format!("{}; {}", found.finding.message, text::win(win));
+        }
         if !active {
             found.finding.verdict = Verdict::Inactive;
             found.finding.reason = "Inactive".into();
@@ -126,6 +130,18 @@ pub(super) struct Evidences {
     pub warning: (f64, f64),
 }
 
+/// What is known of the promised win.
+fn promised(guardrail: &Guardrail, tracked: &Tracked, risk: &Risk) -> Option<WinFinding> {
+    let (promised, log_e) = match (guardrail.win?, &guardrail.test, &tracked.state) {
+        (Win::Ratio { factor, versus }, _, State::Counts(counts)) => {
+            (text::count_bound(CountBound::Ratio { factor, versus }), counts.log_e_win().1)
+        }
+        (Win::Level(level), Test::Level { unit, .. }, State::Level(state)) => (text::level(level, unit), state.log_e_win(level).1),
+        _ => return None,
+    };
+    Some(WinFinding { promised, log_e, threshold: risk.win_threshold })
+}
+
 fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
     let (target, critical) = match &guardrail.test {
         Test::Counts { target, critical, .. } => (text::count_bound(*target), text::count_bound(*critical)),
@@ -148,6 +164,7 @@ fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
         log_e_proof: None,
         log_e_harm: None,
         log_e_warning: None,
+        win: None,
         thresholds: (risk.proof_threshold, risk.harm_threshold),
         eta: None,
         message: format!("{} was not measured yet", guardrail.name),

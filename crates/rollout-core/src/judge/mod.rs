@@ -184,7 +184,8 @@ impl Case<'_> {
         } else {
             return None;
         };
-        let open: Vec<&str> = self.blocking().map(|(_, found)| found.finding.message.as_str()).collect();
+        let mut open: Vec<String> = self.blocking().map(|(_, found)| found.finding.message.clone()).collect();
+        open.extend(self.nothing_won());
         let guardrail = self.blocking().next().map_or("stage", |(guardrail, _)| guardrail.name.as_str());
         let message = if open.is_empty() { over } else { format!("{over}; {}", open.join("; ")) };
         Some(Failure { guardrail: guardrail.into(), reason: "MaxDurationExceeded".into(), message })
@@ -220,9 +221,18 @@ impl Case<'_> {
                 missing.push(found.finding.message.clone());
             }
         }
+        missing.extend(self.nothing_won());
         missing.extend(self.too_early(stage));
         missing.extend(self.too_little());
         missing
+    }
+
+    /// Before the pass that promotes, one of the promised wins must be there: a candidate that is merely harmless was not asked for.
+    fn nothing_won(&self) -> Option<String> {
+        let promotes = self.moment.last_step && self.moment.position.stage + 1 == self.plan.stages.len();
+        let wins: Vec<_> = self.found.iter().filter_map(|f| f.finding.win.as_ref().map(|win| (&f.finding.guardrail, win))).collect();
+        let none = promotes && !wins.is_empty() && !wins.iter().any(|(_, win)| win.is_shown());
+        none.then(|| wins.iter().map(|(name, win)| format!("{name}: {}", text::win(win))).collect::<Vec<_>>().join("; "))
     }
 
     /// Evidence about another place or another time gives no pass.

@@ -1,6 +1,7 @@
 //! How measurements and bounds are said to people: percentage points, ratios, levels with their units. Judges nothing.
 
 use crate::plan::{CountBound, LevelBound, Reference};
+use crate::verdict::WinFinding;
 
 /// A number with at most `places` decimals and without trailing zeros.
 fn short(value: f64, places: usize) -> String {
@@ -81,6 +82,17 @@ pub(super) fn count_bound(bound: CountBound) -> String {
         CountBound::Difference { margin, versus } => format!("{} vs {}", signed(short(margin * 100.0, 4), "pp"), arm(versus)),
         CountBound::Ratio { factor, versus } => format!("{}x vs {}", short(factor, 4), arm(versus)),
         CountBound::Absolute(limit) => format!("{}%", short(limit * 100.0, 4)),
+    }
+}
+
+/// A promised win, and whether it is there.
+pub(super) fn win(win: &WinFinding) -> String {
+    let WinFinding { promised, log_e: found, threshold } = win;
+    let (found, threshold) = (log_e(*found), log_e(*threshold));
+    if win.is_shown() {
+        format!("the promised {promised} is shown: ln E {found} ≥ {threshold}")
+    } else {
+        format!("the promised {promised} is not shown yet: ln E {found} of {threshold}")
     }
 }
 

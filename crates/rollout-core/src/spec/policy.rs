@@ -169,6 +169,9 @@ pub struct Guardrail {
     /// Roll back when proven worse than this; same form as target. Default: the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical: Option<BoundText>,
+    /// The promised win, such as "0.8x vs stable" for proportion, rate and latency, or a level below target such as "25W" for gauge. Where guardrails have one, at least one win must be shown before promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<BoundText>,
     /// Share of the rollback risk relative to the other guardrails, 1 to 100. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]

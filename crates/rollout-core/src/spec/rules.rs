@@ -341,6 +341,7 @@ pub(crate) fn guardrail() -> Value {
     rules.extend(targets());
     rules.extend(critical_bounds());
     rules.extend(slices());
+    rules.extend(wins());
     rules.push(rule(
         ".orNotWorseThanStable",
         "!has(self.orNotWorseThanStable) || !self.orNotWorseThanStable || \
@@ -424,6 +425,49 @@ fn critical_bounds() -> [Value; 2] {
             "!has(self.critical) || has(self.target) || has(self.tripwire)",
             "'\"' + self.critical + '\" without target'",
             "a target beside it",
+        ),
+    ]
+}
+
+/// The wins that counts can promise.
+pub(crate) const COUNT_WIN: &str = "\"0.8x vs stable\" (above 0x, below 1x); stable or baseline";
+/// Where a win can be promised.
+pub(crate) const WINNERS: &str = "expect beside proportion, rate, latency, or gauge with an absolute target";
+
+/// A promised win takes the form of its kind and is better than the target.
+fn wins() -> [Value; 3] {
+    let (win, target) = ("self.expect", "self.target");
+    let (n, unit) = (number(win), "(has(self.gauge.unit) ? self.gauge.unit : '')");
+    let found = "'\"' + self.expect + '\"'";
+    let absolute = format!("{target}.matches('^{NUMBER}') && !{target}.contains(' vs ')");
+    [
+        rule(
+            ".expect",
+            &format!(
+                "!has(self.expect) || has(self.proportion) || has(self.rate) || has(self.latency) || (has(self.gauge) && (!has(self.target) || ({absolute})))"
+            ),
+            "(has(self.gauge) ? 'expect beside a relative target' : 'expect beside another kind')",
+            WINNERS,
+        ),
+        rule(
+            ".expect",
+            &format!(
+                "!has(self.expect) || !(has(self.proportion) || has(self.rate) || has(self.latency)) || \
+                 ({win}.matches('^{NUMBER}x vs (stable|baseline)$') && {n} > 0.0 && {n} < 1.0)"
+            ),
+            found,
+            COUNT_WIN,
+        ),
+        rule(
+            ".expect",
+            &format!(
+                "!has(self.expect) || !has(self.gauge) || !has(self.target) || !({absolute}) || \
+                 ({win}.matches('^{NUMBER}') && {} == {unit} && {n} < {})",
+                form(win),
+                number(target)
+            ),
+            found,
+            "a level below target, \"' + self.target + '\"",
         ),
     ]
 }

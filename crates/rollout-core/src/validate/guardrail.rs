@@ -1,8 +1,8 @@
 //! One guardrail: exactly one kind, bounds in the form of that kind, the stages it counts in.
 //! Does not know the rollout; whether its stages or a baseline exist is checked by the parent.
 
-use crate::plan::{CountBound, CountSource, Gap, Guardrail, LevelBound, PlannedSlices, Selector, Test};
-use crate::quantity::{Bound, SelectorText, is_unit, ranges};
+use crate::plan::{CountBound, CountSource, Gap, Guardrail, LevelBound, PlannedSlices, Selector, Test, Win};
+use crate::quantity::{Bound, BoundText, SelectorText, is_unit, ranges};
 use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
 use super::{Problems, is_label, is_name, quoted};
@@ -59,6 +59,10 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
     let test = test(typed, or_not_worse, site);
     let slices = typed.slices.as_ref().map(|slices| planned_slices(slices, typed, test.as_ref(), site));
     let test = test?;
+    let win = match &typed.expect {
+        Some(text) => Some(promised(text, typed, &test, site)?),
+        None => None,
+    };
     let slices = match slices {
         Some(read) => Some(read?),
         None => None,
@@ -70,8 +74,37 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         weight: f64::from(weight),
         on_unmeasurable: typed.on_unmeasurable.unwrap_or(OnUnmeasurable::Hold),
         pod_label: typed.pod_label.clone(),
+        win,
         slices,
     })
+}
+
+/// The promised win, in the form of its kind.
+fn promised(text: &BoundText, typed: &spec::Guardrail, test: &Test, site: &mut Site) -> Option<Win> {
+    let (win, expected) = match test {
+        Test::Counts { .. } => {
+            let win = match text.parse() {
+                Ok(Bound::Ratio { factor, versus }) if factor < 1.0 => Some(Win::Ratio { factor, versus }),
+                _ => None,
+            };
+            (win, rules::COUNT_WIN.to_owned())
+        }
+        Test::Level { target: LevelBound::Absolute(target), unit: own, .. } => {
+            let win = match text.parse() {
+                Ok(Bound::Absolute { value, unit }) if unit == *own && value < *target => Some(Win::Level(value)),
+                _ => None,
+            };
+            let target = typed.target.as_ref().map_or_else(String::new, |target| quoted(target.as_str()));
+            (win, format!("a level below target, {target}"))
+        }
+        _ => {
+            let beside = if typed.gauge.is_some() { "a relative target" } else { "another kind" };
+            site.add("expect", format!("expect beside {beside}"), rules::WINNERS);
+            return None;
+        }
+    };
+    site.check(win.is_some(), "expect", quoted(text.as_str()), expected);
+    win
 }
 
 /// The slices with their defaults; `test` is `None` when the guardrail itself cannot be read.

@@ -5,7 +5,9 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::plan::{CountBound, CountSource, Gap, Guardrail, IdCarrier, LevelBound, Plan, PlannedSlices, PlannedStage, Reference, Test};
+use crate::plan::{
+    CountBound, CountSource, Gap, Guardrail, IdCarrier, LevelBound, Plan, PlannedSlices, PlannedStage, Reference, Test, Win,
+};
 use crate::revision::canonical;
 
 /// 8 lower-case hexadecimal characters of SHA-256 over the canonical JSON of policy, stages and matchers.
@@ -63,6 +65,13 @@ fn guardrail(guardrail: &Guardrail) -> Value {
     if let (Some(slices), Some(fields)) = (&guardrail.slices, value.as_object_mut()) {
         let PlannedSlices { label, bound, min_samples, on_unproven } = slices;
         fields.insert("slices".to_owned(), json!([label, count_bound(*bound), min_samples, on_unproven]));
+    }
+    if let (Some(win), Some(fields)) = (guardrail.win, value.as_object_mut()) {
+        let win = match win {
+            Win::Ratio { factor, versus } => json!(["ratio", factor, reference(versus)]),
+            Win::Level(level) => json!(["level", level]),
+        };
+        fields.insert("win".to_owned(), win);
     }
     value
 }

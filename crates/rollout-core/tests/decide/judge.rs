@@ -119,6 +119,7 @@ pub fn finding(verdict: Verdict) -> Finding {
         log_e_proof: Some(1.0),
         log_e_harm: Some(-0.5),
         log_e_warning: Some(-0.2),
+        win: None,
         thresholds: (3.0, 4.4),
         eta: None,
         message: "accuracy is +0.3pp vs stable, at most +2pp are allowed".into(),

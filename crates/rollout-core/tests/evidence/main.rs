@@ -15,4 +15,5 @@ mod slices;
 mod traffic;
 mod verdicts;
 mod wild;
+mod wins;
 mod world;

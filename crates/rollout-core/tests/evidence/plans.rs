@@ -20,6 +20,7 @@ pub fn guardrail(name: &str, test: Test) -> Guardrail {
         on_unmeasurable: OnUnmeasurable::Hold,
         stages: vec![StageKind::Shadow, StageKind::Canary, StageKind::ABTest],
         pod_label: None,
+        win: None,
         slices: None,
     }
 }
