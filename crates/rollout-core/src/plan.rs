@@ -181,6 +181,8 @@ pub enum Test {
         /// Above this it is rolled back.
         critical: f64,
     },
+    /// Counted pairs of answers to the same request: betting on those in which one arm alone was wrong, a sequential `McNemar` test.
+    Paired(Paired),
     /// Counted bad events by group: the largest difference between two groups of the candidate's requests, RIPr with the groups as arms, both ways round.
     Gap(Gap),
     /// A counter that must not move on the candidate.
@@ -188,6 +190,30 @@ pub enum Test {
         /// The counter.
         series: Selector,
     },
+}
+
+/// Pairs of answers to the same request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Paired {
+    /// Pairs in which only the candidate was wrong.
+    pub candidate_wrong: CountSource,
+    /// Pairs in which only stable was wrong.
+    pub stable_wrong: CountSource,
+    /// All pairs.
+    pub total: CountSource,
+    /// Label that names the candidate's revision, on a collector; `None` where the counters are on the candidate's pods.
+    pub revision_label: Option<String>,
+    /// Largest loss against stable to be proven within, as a fraction in [0, 1).
+    pub target: f64,
+    /// Loss beyond which it is rolled back.
+    pub critical: f64,
+}
+
+impl Paired {
+    /// A loss as a bound against stable.
+    pub const fn bound(margin: f64) -> CountBound {
+        CountBound::Difference { margin, versus: Reference::Stable }
+    }
 }
 
 /// The gap between groups.
@@ -211,7 +237,7 @@ impl Test {
     /// Whether the test is statistical and so has a share of the rollback risk; limits and tripwires are outside the budget.
     pub const fn has_risk(&self) -> bool {
         match self {
-            Self::Counts { .. } | Self::Level { .. } | Self::Gap(_) => true,
+            Self::Counts { .. } | Self::Level { .. } | Self::Paired(_) | Self::Gap(_) => true,
             Self::Limit { .. } | Self::Tripwire { .. } => false,
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct Terms {
     pub win_cap: f64,
     /// For absolute bounds: passes as well while not worse than stable.
     pub or_not_worse: bool,
+    /// Whether both arms count the same pairs.
+    pub paired: bool,
 }
 
 /// Bounds that compare with the same arm.
@@ -97,7 +99,7 @@ pub(super) struct Tick {
 
 impl Comparison {
     pub(super) fn new(reference: Role, bounds: Bounds, terms: &Terms) -> Result<Self, InvalidParameter> {
-        let family = |bound: CountBound| Family::of(bound, terms.or_not_worse);
+        let family = |bound| if terms.paired { Family::of_pairs(bound) } else { Family::of(bound, terms.or_not_worse) };
         let harm = |bound: Option<CountBound>| bound.map(|b| Harm::new(family(b)?, terms.horizon, terms.harm_cap)).transpose();
         let same = bounds.target == bounds.critical;
         let proof_age = MergePlan { max_age: MergePlan::default().max_age.max(terms.window), ..MergePlan::default() };

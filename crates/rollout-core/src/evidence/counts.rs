@@ -14,7 +14,7 @@ use super::series::Role;
 use super::share::ShareCounts;
 use super::slices::{Census, Saved as SavedSlices, Slices};
 use super::{Lens, TickTimes};
-use crate::plan::{CountBound, CountSource, Guardrail, Reference, Test, Win};
+use crate::plan::{CountBound, CountSource, Guardrail, Paired, Reference, Test, Win};
 use crate::verdict::Unmeasurable;
 
 /// State of one guardrail on counts.
@@ -70,13 +70,24 @@ struct Parts<'a> {
     target: CountBound,
     critical: CountBound,
     or_not_worse: bool,
+    /// For pairs: those in which stable alone was wrong, counted beside those of the candidate.
+    stable_bad: Option<&'a CountSource>,
 }
 
 fn parts(test: &Test) -> Option<Parts<'_>> {
     match test {
         Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
-            Some(Parts { bad, total, target: *target, critical: *critical, or_not_worse: *or_not_worse_than_stable })
+            let or_not_worse = *or_not_worse_than_stable;
+            Some(Parts { bad, total, target: *target, critical: *critical, or_not_worse, stable_bad: None })
         }
+        Test::Paired(pairs) => Some(Parts {
+            bad: &pairs.candidate_wrong,
+            total: &pairs.total,
+            target: Paired::bound(pairs.target),
+            critical: Paired::bound(pairs.critical),
+            or_not_worse: false,
+            stable_bad: Some(&pairs.stable_wrong),
+        }),
         Test::Gap(_) | Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. } => None,
     }
 }
@@ -115,7 +126,8 @@ impl CountState {
             share: ShareCounts::default(),
             active: false,
         };
-        let counts_requests = guardrail.pod_label.is_none() && !matches!(parts.total, CountSource::PodSeconds);
+        let counts_requests =
+            guardrail.pod_label.is_none() && parts.stable_bad.is_none() && !matches!(parts.total, CountSource::PodSeconds);
         Ok(Some(Self { counts_requests, comparisons, moving, slices: None }))
     }
 
@@ -145,13 +157,15 @@ impl CountState {
         let census = self.prepare_slices(lens);
         let moving = &mut self.moving;
         let candidate = moving.candidate.count(&lens.scope, &sides, Role::Candidate);
-        let stable = moving.stable.count(&lens.scope, &sides, Role::Stable);
+        let (of_stable, role) = parts.stable_bad.map_or((sides, Role::Stable), |bad| (Sides { bad, ..sides }, Role::Candidate));
+        let stable = moving.stable.count(&lens.scope, &of_stable, role);
         let baseline = moving.baseline.as_mut().map(|counter| counter.count(&lens.scope, &sides, Role::Baseline));
         let problem = first_problem([Some(&candidate), Some(&stable), baseline.as_ref()])
             // Nothing bad may have happened in a part; whether the metric exists is asked of the whole.
             .or_else(|| {
                 if lens.scope.part.is_some() { None } else { nobody_has_bad(&sides, [Some(&candidate), Some(&stable), baseline.as_ref()]) }
             })
+            .or_else(|| more_than_all(&parts, [&candidate, &stable]))
             .or_else(|| census.as_ref().and_then(|census| census.as_ref().err().cloned()));
         let times_of_slices = TickTimes { judged: if problem.is_none() { times.judged } else { 0.0 }, ..*times };
         let sliced = match (&mut self.slices, &census) {
@@ -357,6 +371,19 @@ fn first_problem(arms: Arms<'_>) -> Option<Unmeasurable> {
     arms.into_iter().flatten().find_map(|arm| match arm {
         Ok(count) => count.problem.clone(),
         Err(problem) => Some(problem.clone()),
+    })
+}
+
+/// More pairs in which one arm alone was wrong than pairs, beyond one that each target may have counted an instant early.
+fn more_than_all(parts: &Parts<'_>, arms: [&Result<ArmCount, Unmeasurable>; 2]) -> Option<Unmeasurable> {
+    let [Ok(candidate), Ok(stable)] = arms else { return None };
+    parts.stable_bad?;
+    let (bad, total) = (candidate.tally().bad + stable.tally().bad, candidate.tally().total);
+    let slack = candidate.targets.max(1) as f64;
+    (bad > total + slack).then(|| Unmeasurable::Impossible {
+        bad: bad.to_string(),
+        total: total.to_string(),
+        target: Role::Candidate.word().into(),
     })
 }
 

@@ -358,9 +358,10 @@ impl State {
             proof_cap: risk.proof_threshold / 3.0,
             win_cap: risk.win_threshold / 3.0,
             or_not_worse: false,
+            paired: matches!(guardrail.test, Test::Paired(_)),
         };
         Ok(match &guardrail.test {
-            Test::Counts { .. } => match CountState::new(guardrail, &terms(&risk), started)? {
+            Test::Counts { .. } | Test::Paired(_) => match CountState::new(guardrail, &terms(&risk), started)? {
                 Some(counts) => Self::Counts(Box::new(counts.with_slices(guardrail, &terms(&risk.of_slice()), started)?)),
                 None => Self::Broken(guardrail.name.clone()),
             },

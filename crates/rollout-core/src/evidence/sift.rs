@@ -174,6 +174,7 @@ fn belongs(series: &Series, arm: &Arm, rollout: &str, by: By<'_>) -> bool {
     // A label that is not there cannot contradict.
     let agrees = |label: &str, value: &str| series.labels.get(label).is_none_or(|found| found == value);
     match by {
+        By::Revision(label) => arm.revision.as_ref().is_some_and(|revision| series.label(label) == revision.as_str()),
         By::Backend(label) => arm.backend.as_deref().is_some_and(|backend| series.label(label) == backend),
         By::PodLabel(label) => {
             let namespace = if label.starts_with("exported_") { "exported_namespace" } else { "namespace" };

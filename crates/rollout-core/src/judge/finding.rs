@@ -8,7 +8,7 @@ use super::outlook;
 use super::slices::with_slices;
 use super::text;
 use crate::evidence::{CountState, Crossing, LevelBounds, LevelState, LimitState, Risk, State, Tracked, TripwireState, WINDOWS_PER_BATCH};
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Plan, Test, Win};
+use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Paired, Plan, Test, Win};
 use crate::verdict::{Finding, Unmeasurable, Verdict, WinFinding};
 use crate::words;
 
@@ -42,12 +42,16 @@ impl Bench<'_> {
         let blank = blank(guardrail, &risk);
         let mut found = match (&tracked.state, &guardrail.test) {
             (State::Counts(counts), Test::Counts { total, target, .. }) => {
-                let bounds = Bounds { target: *target, seconds: matches!(total, CountSource::PodSeconds) };
+                let seconds = matches!(total, CountSource::PodSeconds);
+                let bounds = Bounds { target: *target, words: if seconds { Words::Seconds } else { Words::Shares } };
                 let found = found_counts(blank, counts, bounds, &risk);
                 match counts.slices().zip(guardrail.slices.as_ref()) {
                     Some((slices, planned)) => with_slices(found, slices, planned, counts, &risk),
                     None => found,
                 }
+            }
+            (State::Counts(counts), Test::Paired(pairs)) => {
+                found_counts(blank, counts, Bounds { target: Paired::bound(pairs.target), words: Words::Pairs }, &risk)
             }
             (State::Gap(state), Test::Gap(gap)) => found_gap(blank, state, gap, &risk),
             (State::Level(level), Test::Level { unit, target, critical, .. }) => {
@@ -116,11 +120,22 @@ fn scaled(delta: TimeDelta, factor: f64) -> TimeDelta {
     TimeDelta::milliseconds((delta.num_milliseconds() as f64 * factor) as i64)
 }
 
-/// The target of a guardrail on counts, and whether its totals are seconds.
+/// The target of a guardrail on counts, and how its counts are said.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     pub target: CountBound,
-    pub seconds: bool,
+    pub words: Words,
+}
+
+/// How counts are said.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Words {
+    /// Shares of bad events.
+    Shares,
+    /// Events in seconds.
+    Seconds,
+    /// Pairs in which one arm alone was wrong.
+    Pairs,
 }
 
 /// Log e-values: proof; harm and warning as now and highest.
@@ -145,6 +160,7 @@ fn promised(guardrail: &Guardrail, tracked: &Tracked, risk: &Risk) -> Option<Win
 fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
     let (target, critical) = match &guardrail.test {
         Test::Counts { target, critical, .. } => (text::count_bound(*target), text::count_bound(*critical)),
+        Test::Paired(pairs) => (text::count_bound(Paired::bound(pairs.target)), text::count_bound(Paired::bound(pairs.critical))),
         Test::Gap(gap) => (text::gap_bound(gap.target), text::gap_bound(gap.critical)),
         Test::Level { target, critical, unit, .. } => (text::level_bound(*target, unit), text::level_bound(*critical, unit)),
         Test::Limit { target, critical, unit, .. } => (text::level(*target, unit), text::level(*critical, unit)),
@@ -214,13 +230,14 @@ pub(super) fn estimate(counts: &CountState, target: CountBound) -> (Option<Strin
 pub(super) fn subject(name: &str, counts: &CountState, bounds: Bounds, interval: Option<&str>) -> String {
     let seen = counts.seen();
     let arm = |t: anytime_stats::Tally| {
-        if bounds.seconds {
+        if bounds.words == Words::Seconds {
             format!("{} in {} s", text::count(t.bad), text::count(t.total))
         } else {
             t.rate().map_or_else(|| "none".into(), |rate| format!("{} of {}", text::percent(rate), text::count(t.total)))
         }
     };
-    let numbers = format!("bad {} vs {}", arm(seen.candidate), arm(seen.champion));
+    let bad = if bounds.words == Words::Pairs { "wrong alone in" } else { "bad" };
+    let numbers = format!("{bad} {} vs {}", arm(seen.candidate), arm(seen.champion));
     let numbers = interval.map_or_else(|| numbers.clone(), |interval| format!("{numbers}; 95%: {interval}"));
     let (difference, ratio) = counts.estimates();
     let claim = match bounds.target {

@@ -3,7 +3,7 @@
 
 use anytime_stats::multiplicity::log_average;
 
-use super::finding::{Bounds, Found, SUSPICIOUS, estimate, subject, whole};
+use super::finding::{Bounds, Found, SUSPICIOUS, Words, estimate, subject, whole};
 use super::text;
 use crate::evidence::{CountState, Risk, SliceName, Slices};
 use crate::plan::PlannedSlices;
@@ -96,7 +96,7 @@ fn tell(finding: &mut crate::verdict::Finding, open: &[&Judged<'_>], planned: &P
 }
 
 fn sentence_of_harm(guardrail: &str, worst: &Judged<'_>, planned: &PlannedSlices, risk: &Risk) -> String {
-    let bounds = Bounds { target: planned.bound, seconds: false };
+    let bounds = Bounds { target: planned.bound, words: Words::Shares };
     let (_, interval) = estimate(worst.state, planned.bound);
     format!(
         "{}, beyond the {} allowed in a slice: ln E {} ≥ {}",

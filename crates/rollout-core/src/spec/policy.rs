@@ -151,6 +151,9 @@ pub struct Guardrail {
     /// Share of requests slower than an edge of a histogram.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
+    /// Pairs: the same request answered by both models, compared by a collector that counts who was wrong alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired: Option<Paired>,
     /// Gap between groups: the largest difference of their shares of an event, on the candidate's requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fairness: Option<Fairness>,
@@ -179,7 +182,7 @@ pub struct Guardrail {
     /// What to do when it cannot be measured: Hold (default), Rollback, or Ignore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unmeasurable: Option<OnUnmeasurable>,
-    /// Stage types in which it counts. Default: all; but Canary and ABTest for a proportion or rate over outcomes, that is, with one of the words correct, incorrect, wrong, accuracy, outcome, feedback, truth, label, conversion, click in its metric or label names.
+    /// Stage types in which it counts. Default: all; but Canary and ABTest for a proportion or rate over outcomes, that is, with one of the words correct, incorrect, wrong, accuracy, outcome, feedback, truth, label, conversion, click in its metric or label names; Shadow for paired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub stages: Vec<super::StageKind>,
@@ -258,6 +261,23 @@ pub struct Latency {
     /// Unit of the edges. Default Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<LatencyUnit>,
+}
+
+/// Pairs of answers to the same request.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::paired()))]
+pub struct Paired {
+    /// Counter of pairs in which only the candidate was wrong, such as pairs_total{wrong="candidate"}.
+    pub candidate_wrong: SelectorText,
+    /// Counter of pairs in which only stable was wrong, such as pairs_total{wrong="stable"}.
+    pub stable_wrong: SelectorText,
+    /// Counter of all pairs, such as pairs_total.
+    pub total: SelectorText,
+    /// Label of the counters that names the candidate's revision, on a collector of its own. Default: the counters are on the candidate's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::label")]
+    pub revision_label: Option<String>,
 }
 
 /// Gap between groups.

@@ -1,7 +1,7 @@
 //! One guardrail: exactly one kind, bounds in the form of that kind, the stages it counts in.
 //! Does not know the rollout; whether its stages or a baseline exist is checked by the parent.
 
-use crate::plan::{CountBound, CountSource, Gap, Guardrail, LevelBound, PlannedSlices, Selector, Test, Win};
+use crate::plan::{CountBound, CountSource, Gap, Guardrail, LevelBound, Paired, PlannedSlices, Reference, Selector, Test, Win};
 use crate::quantity::{Bound, BoundText, SelectorText, is_unit, ranges};
 use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
@@ -149,6 +149,7 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
         typed.proportion.is_some(),
         typed.rate.is_some(),
         typed.latency.is_some(),
+        typed.paired.is_some(),
         typed.fairness.is_some(),
         typed.gauge.is_some(),
         typed.limit.is_some(),
@@ -182,6 +183,10 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
             critical: count_bound(&critical),
             or_not_worse_than_stable: or_not_worse,
         },
+        Sources::Paired([candidate_wrong, stable_wrong, total], revision_label) => {
+            let (target, critical) = (margin(&target)?, margin(&critical)?);
+            Test::Paired(Paired { candidate_wrong, stable_wrong, total, revision_label, target, critical })
+        }
         Sources::Gap(bad, total, label, groups) => {
             // The gap is read aloud in percentage points.
             let (target, critical) = (absolute(&target)? / 100.0, absolute(&critical)? / 100.0);
@@ -196,6 +201,7 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
 
 enum Sources {
     Counts(CountSource, CountSource),
+    Paired([CountSource; 3], Option<String>),
     Gap(CountSource, CountSource, String, Vec<String>),
     Level(Selector),
 }
@@ -219,6 +225,9 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
     if let Some(latency) = &typed.latency {
         return latency_sources(latency, site);
     }
+    if let Some(paired) = &typed.paired {
+        return paired_sources(paired, site);
+    }
     if let Some(fairness) = &typed.fairness {
         return fairness_sources(fairness, site);
     }
@@ -231,6 +240,19 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
     let good = unit == "%" || (is_unit(unit) && unit != "x" && unit != "pp");
     site.check(good, &format!("{field}.unit"), quoted(unit), rules::UNIT);
     site.selector(&format!("{field}.query"), &gauge.query).map(Sources::Level)
+}
+
+fn paired_sources(paired: &spec::Paired, site: &mut Site) -> Option<Sources> {
+    let candidate = site.selector("paired.candidateWrong", &paired.candidate_wrong);
+    let stable = site.selector("paired.stableWrong", &paired.stable_wrong);
+    let total = site.selector("paired.total", &paired.total);
+    let twice = |text: &SelectorText| format!("{} twice", quoted(text.as_str()));
+    let is_alone = candidate.is_none() || (candidate != total && candidate != stable);
+    site.check(is_alone, "paired.candidateWrong", twice(&paired.candidate_wrong), "three different counters");
+    site.check(stable.is_none() || stable != total, "paired.stableWrong", twice(&paired.stable_wrong), "three different counters");
+    let label = paired.revision_label.as_deref();
+    site.check(label.is_none_or(is_label), "paired.revisionLabel", quoted(label.unwrap_or_default()), rules::LABEL);
+    Some(Sources::Paired([candidate?, stable?, total?].map(CountSource::Counter), paired.revision_label.clone()))
 }
 
 fn fairness_sources(fairness: &spec::Fairness, site: &mut Site) -> Option<Sources> {
@@ -301,6 +323,9 @@ fn fits(typed: &spec::Guardrail, bound: &Bound) -> bool {
     if typed.rate.is_some() {
         return matches!(bound, Bound::Ratio { factor, .. } if *factor >= 1.0);
     }
+    if typed.paired.is_some() {
+        return matches!(bound, Bound::Difference { margin, unit, versus: Reference::Stable } if unit == "pp" && *margin < 100.0);
+    }
     if typed.fairness.is_some() {
         return matches!(bound, Bound::Absolute { value, unit } if unit == "pp" && *value > 0.0 && *value < 100.0);
     }
@@ -327,6 +352,9 @@ fn difference_unit(unit: &str) -> &str {
 fn forms(typed: &spec::Guardrail) -> String {
     if typed.rate.is_some() {
         return rules::RATE_BOUND.to_owned();
+    }
+    if typed.paired.is_some() {
+        return rules::PAIRED_BOUND.to_owned();
     }
     if typed.fairness.is_some() {
         return rules::GAP_BOUND.to_owned();
@@ -368,6 +396,14 @@ fn level_bound(bound: &Bound) -> Option<LevelBound> {
     }
 }
 
+/// The margin of a difference in percentage points, as a fraction.
+fn margin(bound: &Bound) -> Option<f64> {
+    match bound {
+        Bound::Difference { margin, .. } => Some(margin / 100.0),
+        _ => None,
+    }
+}
+
 fn absolute(bound: &Bound) -> Option<f64> {
     match bound {
         Bound::Absolute { value, .. } => Some(*value),
@@ -379,6 +415,10 @@ fn absolute(bound: &Bound) -> Option<f64> {
 fn stages(typed: &spec::Guardrail, test: &Test) -> Vec<StageKind> {
     if !typed.stages.is_empty() {
         return ALL_STAGES.into_iter().filter(|kind| typed.stages.contains(kind)).collect();
+    }
+    if let Test::Paired(_) = test {
+        // Only copied requests are answered by both.
+        return vec![StageKind::Shadow];
     }
     let needs_outcome = match test {
         Test::Counts { bad: CountSource::Counter(bad), total, .. } | Test::Gap(Gap { bad: CountSource::Counter(bad), total, .. }) => {

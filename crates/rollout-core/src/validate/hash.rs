@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::plan::{
-    CountBound, CountSource, Gap, Guardrail, IdCarrier, LevelBound, Plan, PlannedSlices, PlannedStage, Reference, Test, Win,
+    CountBound, CountSource, Gap, Guardrail, IdCarrier, LevelBound, Paired, Plan, PlannedSlices, PlannedStage, Reference, Test, Win,
 };
 use crate::revision::canonical;
 
@@ -80,6 +80,9 @@ fn test(test: &Test) -> Value {
     match test {
         Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
             json!(["counts", source(bad), source(total), count_bound(*target), count_bound(*critical), or_not_worse_than_stable])
+        }
+        Test::Paired(Paired { candidate_wrong, stable_wrong, total, revision_label, target, critical }) => {
+            json!(["paired", source(candidate_wrong), source(stable_wrong), source(total), revision_label, target, critical])
         }
         Test::Gap(Gap { bad, total, label, groups, target, critical }) => {
             json!(["gap", source(bad), source(total), label, groups, target, critical])

@@ -204,7 +204,7 @@ fn references(guardrail: &Guardrail) -> (Option<Reference>, Option<Reference>) {
     match &guardrail.test {
         Test::Counts { target, critical, .. } => (of_count(target), of_count(critical)),
         Test::Level { target, critical, .. } => (of_level(target), of_level(critical)),
-        Test::Gap(_) | Test::Limit { .. } | Test::Tripwire { .. } => (None, None),
+        Test::Paired(_) | Test::Gap(_) | Test::Limit { .. } | Test::Tripwire { .. } => (None, None),
     }
 }
 

@@ -102,6 +102,16 @@ fn bounds_become_fractions_and_critical_defaults_to_target() {
 }
 
 #[test]
+fn pairs_count_in_shadow_stages_and_become_fractions() {
+    let guardrail = one_guardrail(&json!({
+        "name": "a", "paired": {"candidateWrong": "b", "stableWrong": "c", "total": "p"}, "target": "+1pp vs stable", "critical": "+2pp vs stable",
+    }));
+    let Test::Paired(pairs) = &guardrail.test else { panic!("{guardrail:?}") };
+    assert_eq!((pairs.target, pairs.critical, &pairs.revision_label), (0.01, 0.02, &None));
+    assert_eq!(guardrail.stages, [StageKind::Shadow]);
+}
+
+#[test]
 fn slices_take_the_critical_bound_and_block_unless_told_otherwise() {
     let mut typed = json!({"name": "a", "proportion": {"bad": "b", "total": "t"}, "target": "+2pp vs stable", "critical": "+5pp vs stable", "slices": {"label": "region"}});
     let bound = |margin| CountBound::Difference { margin, versus: Reference::Stable };

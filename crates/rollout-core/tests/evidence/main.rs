@@ -8,6 +8,7 @@ mod chance;
 mod fairness;
 mod glance;
 mod measuring;
+mod paired;
 mod plans;
 mod replay;
 mod run;

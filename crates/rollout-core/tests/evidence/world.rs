@@ -81,7 +81,7 @@ type Kind = (&'static str, &'static str, &'static [(&'static str, &'static str)]
 pub const REGIONS: [(&str, f64); 3] = [("eu", 0.6), ("us", 0.3), ("apac", 0.1)];
 
 /// Series of every pod; those by region begin with their first event, in a world that has regions.
-const SERIES: [Kind; 16] = [
+const SERIES: [Kind; 19] = [
     ("up", "up", &[]),
     ("right", "model_predictions_total", &[("correct", "true")]),
     ("wrong", "model_predictions_total", &[("correct", "false")]),
@@ -98,11 +98,15 @@ const SERIES: [Kind; 16] = [
     ("us-wrong", "answers_total", &[("region", "us"), ("correct", "false")]),
     ("apac-right", "answers_total", &[("region", "apac"), ("correct", "true")]),
     ("apac-wrong", "answers_total", &[("region", "apac"), ("correct", "false")]),
+    ("pairs-tied", "pairs_total", &[("wrong", "none")]),
+    ("pairs-candidate", "pairs_total", &[("wrong", "candidate")]),
+    ("pairs-stable", "pairs_total", &[("wrong", "stable")]),
 ];
 
 impl Pod {
     pub fn new(name: &str, revision: &'static str, offset: i64) -> Self {
-        let values = SERIES.iter().filter(|(_, name, _)| *name != "answers_total").map(|(key, _, _)| (*key, 0.0)).collect();
+        let values =
+            SERIES.iter().filter(|(_, name, _)| !["answers_total", "pairs_total"].contains(name)).map(|(key, _, _)| (*key, 0.0)).collect();
         Self { name: name.into(), revision, offset, alive: true, scraped: true, doubled: false, values, history: BTreeMap::new() }
     }
 
@@ -156,6 +160,8 @@ pub struct World {
     pub young: BTreeSet<String>,
     /// Share of wrong answers per region and arm (stable, candidate), in a world that has regions.
     pub regions: Option<[[f64; 2]; 3]>,
+    /// Shares of pairs in which the candidate and in which stable alone is wrong, in a world whose candidate compares answers.
+    pub pairs: Option<[f64; 2]>,
     /// Arms and regions without requests.
     pub lost: Vec<(&'static str, &'static str)>,
     /// A gateway's view: requests per backend, sampled as it is asked.
@@ -182,6 +188,7 @@ impl World {
             answers: true,
             young: BTreeSet::new(),
             regions: None,
+            pairs: None,
             lost: Vec::new(),
             gateway: BTreeMap::new(),
         }
@@ -203,7 +210,7 @@ impl World {
             let alive = self.pods.iter().filter(|p| p.revision == revision && p.alive).count().max(1);
             let mean = behaviour.rps * self.interval as f64 / 1000.0 / alive as f64;
             let (dice, now, gateway, regions) = (&mut self.dice, self.now, &mut self.gateway, self.regions);
-            let lost = &self.lost;
+            let (lost, pairs) = (&self.lost, self.pairs.filter(|_| revision == CANDIDATE));
             for pod in self.pods.iter_mut().filter(|p| p.revision == revision && p.alive) {
                 let n = dice.poisson(mean);
                 let wrong = dice.times(n, behaviour.wrong);
@@ -227,6 +234,13 @@ impl World {
                     let [right_key, wrong_key] = [["eu-right", "eu-wrong"], ["us-right", "us-wrong"], ["apac-right", "apac-wrong"]][i];
                     count(pod, right_key, n - wrong);
                     count(pod, wrong_key, wrong);
+                }
+                if let Some([candidate, stable]) = pairs {
+                    let candidate = dice.times(n, candidate);
+                    let stable = dice.times(n - candidate, stable);
+                    count(pod, "pairs-candidate", candidate);
+                    count(pod, "pairs-stable", stable);
+                    count(pod, "pairs-tied", n - candidate - stable);
                 }
                 let watts = behaviour.watts + 2.0 * (dice.unit() - 0.5);
                 if pod.values.contains_key("watts") {
@@ -286,6 +300,9 @@ impl World {
                     ("espalier_dev_rollout", "digits"),
                 ] {
                     labels.insert(label.into(), value.into());
+                }
+                if *name == "pairs_total" {
+                    labels.insert("candidate_revision".into(), pod.revision.into());
                 }
                 found.push(Series { labels: labels.clone(), samples: samples.clone() });
                 if pod.doubled {
