@@ -167,6 +167,16 @@ impl TargetWindows {
         self.targets.retain(|target, _| keep(target));
     }
 
+    /// Names of the targets remembered, in order.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        self.targets.keys().map(String::as_str)
+    }
+
+    /// Whether a target is remembered.
+    pub fn contains(&self, target: &str) -> bool {
+        self.targets.contains_key(target)
+    }
+
     /// Targets remembered.
     pub fn len(&self) -> usize {
         self.targets.len()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 
-use crate::spec::{Alphabet, OnInconclusive, OnUnmeasurable, Parked, ReadyWhen, StageKind};
+use crate::spec::{Alphabet, OnInconclusive, OnUnmeasurable, OnUnproven, Parked, ReadyWhen, StageKind};
 use crate::weights::Exposure;
 
 /// A complete, checked plan for one attempt.
@@ -110,6 +110,37 @@ pub struct Guardrail {
     pub stages: Vec<StageKind>,
     /// Label that names the workload's pod, on exporters that serve many pods.
     pub pod_label: Option<String>,
+    /// The win that is promised; at least one of a plan's must be shown before promotion.
+    pub win: Option<Win>,
+    /// Parts of the traffic that are judged one by one; only for [`Test::Counts`].
+    pub slices: Option<PlannedSlices>,
+}
+
+/// A promised win: "no better than this" must be rejected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Win {
+    /// Below this many times the reference's rate, in (0, 1); for [`Test::Counts`].
+    Ratio {
+        /// The factor.
+        factor: f64,
+        /// Compared with what.
+        versus: Reference,
+    },
+    /// Below this level, in the gauge's unit; for [`Test::Level`] with an absolute target.
+    Level(f64),
+}
+
+/// Parts of the traffic by the values of a label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedSlices {
+    /// The label, on the guardrail's own series.
+    pub label: String,
+    /// Bound of every slice: to be proven better than, and beyond it is rolled back.
+    pub bound: CountBound,
+    /// Events of the candidate from which on a slice counts.
+    pub min_samples: f64,
+    /// Whether a slice that counts must be proven.
+    pub on_unproven: OnUnproven,
 }
 
 /// What is measured and against which bounds. Each variant maps to exactly one test of `anytime-stats`.
@@ -150,6 +181,10 @@ pub enum Test {
         /// Above this it is rolled back.
         critical: f64,
     },
+    /// Counted pairs of answers to the same request: betting on those in which one arm alone was wrong, a sequential `McNemar` test.
+    Paired(Paired),
+    /// Counted bad events by group: the largest difference between two groups of the candidate's requests, RIPr with the groups as arms, both ways round.
+    Gap(Gap),
     /// A counter that must not move on the candidate.
     Tripwire {
         /// The counter.
@@ -157,7 +192,56 @@ pub enum Test {
     },
 }
 
+/// Pairs of answers to the same request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Paired {
+    /// Pairs in which only the candidate was wrong.
+    pub candidate_wrong: CountSource,
+    /// Pairs in which only stable was wrong.
+    pub stable_wrong: CountSource,
+    /// All pairs.
+    pub total: CountSource,
+    /// Label that names the candidate's revision, on a collector; `None` where the counters are on the candidate's pods.
+    pub revision_label: Option<String>,
+    /// Largest loss against stable to be proven within, as a fraction in [0, 1).
+    pub target: f64,
+    /// Loss beyond which it is rolled back.
+    pub critical: f64,
+}
+
+impl Paired {
+    /// A loss as a bound against stable.
+    pub const fn bound(margin: f64) -> CountBound {
+        CountBound::Difference { margin, versus: Reference::Stable }
+    }
+}
+
+/// The gap between groups.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gap {
+    /// The events whose share is compared.
+    pub bad: CountSource,
+    /// All events.
+    pub total: CountSource,
+    /// Label that names the groups, on the series of both.
+    pub label: String,
+    /// Its values; at least two.
+    pub groups: Vec<String>,
+    /// Largest gap to be proven within, in (0, 1).
+    pub target: f64,
+    /// Gap beyond which it is rolled back.
+    pub critical: f64,
+}
+
 impl Test {
+    /// Whether the test is statistical and so has a share of the rollback risk; limits and tripwires are outside the budget.
+    pub const fn has_risk(&self) -> bool {
+        match self {
+            Self::Counts { .. } | Self::Level { .. } | Self::Paired(_) | Self::Gap(_) => true,
+            Self::Limit { .. } | Self::Tripwire { .. } => false,
+        }
+    }
+
     /// Whether a single sample of the candidate can fail it, so that it is worth a look between instants.
     pub const fn is_crossed_by_one_sample(&self) -> bool {
         matches!(self, Self::Limit { .. } | Self::Tripwire { .. })

@@ -282,6 +282,18 @@ pub struct EvidenceStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub log_e: String,
+    /// The promised win and whether it is shown, as "0.8x vs stable 1.20/3.69": natural log e-value and its threshold.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub win: String,
+    /// Its share of the allowed risks, as "promotion 5% rollback 1.25%": the thresholds of logE are ln(1/risk).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub risk: String,
+    /// Its slices, by the values of their label.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["slice"]))]
+    pub slices: Vec<SliceStatus>,
     /// Time until proof, such as "12m to 48m".
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
@@ -289,6 +301,30 @@ pub struct EvidenceStatus {
     /// A sentence with the numbers.
     #[schemars(length(max = 4096))]
     pub message: String,
+}
+
+/// What is known about one slice of a guardrail.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SliceStatus {
+    /// The slice, such as region=eu, or the one of all other values.
+    #[schemars(length(max = 256))]
+    pub slice: String,
+    /// The verdict on this slice.
+    pub verdict: Verdict,
+    /// Whether it has the events from which on it must be proven.
+    pub counts: bool,
+    /// Estimate with its unit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub value: String,
+    /// Samples on the candidate.
+    pub samples: i64,
+    /// Samples on the reference.
+    pub reference_samples: i64,
+    /// Natural log e-values and their thresholds, as "proof 1.20/3.00 harm -0.10/7.91".
+    #[schemars(length(max = 128))]
+    pub log_e: String,
 }
 
 /// One decision.

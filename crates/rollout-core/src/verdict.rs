@@ -94,6 +94,24 @@ pub enum Unmeasurable {
         /// The next higher edge.
         above: String,
     },
+    /// No series has the label that names the slices.
+    #[error("no series of {query} has the label {label}, whose values are the slices")]
+    NoSuchLabel {
+        /// The metric.
+        query: String,
+        /// The label.
+        label: String,
+    },
+    /// No series has one of the groups.
+    #[error("no series of {query} has {label}=\"{group}\", one of the groups to be compared")]
+    NoSuchGroup {
+        /// The metric.
+        query: String,
+        /// The label that names the groups.
+        label: String,
+        /// The group.
+        group: String,
+    },
     /// The server answered with a warning: the result may be partial.
     #[error("the server warned that the result is partial: {warning}")]
     Partial {
@@ -139,6 +157,8 @@ impl Unmeasurable {
             Self::Duplicate { .. } => "Duplicate",
             Self::Impossible { .. } => "Impossible",
             Self::NoSuchEdge { .. } => "NoSuchEdge",
+            Self::NoSuchLabel { .. } => "NoSuchLabel",
+            Self::NoSuchGroup { .. } => "NoSuchGroup",
             Self::Partial { .. } => "PartialResult",
             Self::WrongType { .. } => "WrongType",
             Self::Unavailable { .. } => "Unavailable",
@@ -169,18 +189,61 @@ pub struct Finding {
     pub samples: (u64, u64),
     /// Samples after over-dispersion or autocorrelation is taken off, on the candidate.
     pub effective_samples: Option<u64>,
+    /// Its slices, by the values of their label; empty where none are asked for.
+    pub slices: Vec<SliceFinding>,
     /// Natural log e-value of "proven better than target"; threshold beside it.
     pub log_e_proof: Option<f64>,
     /// Natural log e-value of "worse than critical".
     pub log_e_harm: Option<f64>,
     /// Natural log e-value of "worse than target".
     pub log_e_warning: Option<f64>,
+    /// The promised win, where there is one.
+    pub win: Option<WinFinding>,
     /// Log thresholds of proof and of harm.
     pub thresholds: (f64, f64),
     /// Time until proof, from half the estimate to twice it.
     pub eta: Option<(TimeDelta, TimeDelta)>,
     /// A sentence with the numbers.
     pub message: String,
+}
+
+/// What is known about a promised win.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WinFinding {
+    /// The promise as written, such as `0.8x vs stable`.
+    pub promised: String,
+    /// Highest natural log e-value of "better than promised" so far in the attempt.
+    pub log_e: f64,
+    /// The log e-value at which it is shown.
+    pub threshold: f64,
+}
+
+impl WinFinding {
+    /// Whether it is shown.
+    pub fn is_shown(&self) -> bool {
+        self.log_e >= self.threshold
+    }
+}
+
+/// What is known about one slice of a guardrail.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SliceFinding {
+    /// The slice as `label=value`, or that of all other values.
+    pub slice: String,
+    /// Proven, Harmful, or Undecided.
+    pub verdict: Verdict,
+    /// Whether it has the events from which on it must be proven.
+    pub counts: bool,
+    /// Estimate with unit, such as `+1.2pp`.
+    pub value: Option<String>,
+    /// Events counted on the candidate and on the reference.
+    pub samples: (u64, u64),
+    /// Natural log e-value of "better than the slices' bound".
+    pub log_e_proof: f64,
+    /// Natural log e-value of "worse than the slices' bound".
+    pub log_e_harm: f64,
+    /// Log thresholds of proof and of harm; that of harm is each slice's share of the guardrail's.
+    pub thresholds: (f64, f64),
 }
 
 /// Proof that a candidate passed at one position under one plan. Only [`crate::judge`] makes it.

@@ -3,8 +3,8 @@
 
 use chrono::TimeDelta;
 
-use crate::status::{AttemptPhase, Display, EvidenceStatus, Serving, Status};
-use crate::verdict::{Finding, Verdict};
+use crate::status::{AttemptPhase, Display, EvidenceStatus, Serving, SliceStatus, Status};
+use crate::verdict::{Finding, SliceFinding, Verdict};
 use crate::weights::Exposure;
 use crate::words;
 
@@ -80,8 +80,45 @@ fn words(finding: &Finding) -> EvidenceStatus {
         reference_samples: count(finding.samples.1),
         effective_samples: finding.effective_samples.map(count),
         log_e: clip(&log_e, 128),
+        win: finding
+            .win
+            .as_ref()
+            .map(|win| clip(&format!("{} {:.2}/{:.2}", win.promised, win.log_e, win.threshold), 64))
+            .unwrap_or_default(),
+        risk: risk(finding),
+        slices: finding.slices.iter().map(slice).collect(),
         eta: finding.eta.map(|(from, to)| format!("{} to {}", words::duration(from), words::duration(to))).unwrap_or_default(),
         message: clip(&finding.message, 512),
+    }
+}
+
+/// The risks behind the thresholds, so that a decision can be recomputed from status alone. Limits and tripwires have none.
+fn risk(finding: &Finding) -> String {
+    let (proof, harm) = finding.thresholds;
+    if proof <= 0.0 || harm <= 0.0 {
+        return String::new();
+    }
+    let slices = finding.slices.first().map_or_else(String::new, |slice| format!(" each slice {}", share(-slice.thresholds.1)));
+    format!("promotion {} rollback {}{slices}", share(-proof), share(-harm))
+}
+
+/// A probability in percent from its logarithm, such as `1.25%`.
+fn share(log: f64) -> String {
+    let text = format!("{:.4}", 100.0 * log.exp());
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn slice(found: &SliceFinding) -> SliceStatus {
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let (proof, harm) = found.thresholds;
+    SliceStatus {
+        slice: clip(&found.slice, 200),
+        verdict: found.verdict,
+        counts: found.counts,
+        value: clip(found.value.as_deref().unwrap_or_default(), 64),
+        samples: count(found.samples.0),
+        reference_samples: count(found.samples.1),
+        log_e: format!("proof {:.2}/{proof:.2} harm {:.2}/{harm:.2}", found.log_e_proof, found.log_e_harm),
     }
 }
 
@@ -185,4 +222,14 @@ fn significant(status: &Status) -> Significant<'_> {
     rest.display.message.clear();
     rest.display.verdict.clear();
     (conditions, verdicts, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_risk_is_read_back_from_its_threshold() {
+        assert_eq!([share(-(20.0_f64).ln()), share(-(80.0_f64).ln()), share(-(1360.0_f64).ln())], ["5%", "1.25%", "0.0735%"]);
+    }
 }

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::counts::Saved as SavedCounts;
+use super::gap::Saved as SavedGap;
 use super::{Clocks, Evidence, LevelState, LimitState, Place, State, Traffic, TripwireState};
 use crate::plan::Plan;
 use crate::revision::RevisionId;
@@ -58,6 +59,7 @@ struct SavedGuardrail {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum SavedState {
     Counts(Box<SavedCounts>),
+    Gap(Box<SavedGap>),
     Level(Box<LevelState>),
     Limit(LimitState),
     Tripwire(TripwireState),
@@ -85,6 +87,7 @@ impl Checkpoint {
 pub(super) fn save(evidence: &Evidence) -> Checkpoint {
     let state = |state: &State| match state {
         State::Counts(counts) => SavedState::Counts(Box::new(counts.save())),
+        State::Gap(gap) => SavedState::Gap(Box::new(gap.save())),
         State::Level(level) => SavedState::Level(level.clone()),
         State::Limit(limit) => SavedState::Limit(limit.clone()),
         State::Tripwire(tripwire) => SavedState::Tripwire(tripwire.clone()),
@@ -115,6 +118,9 @@ pub(super) fn load(plan: &Plan, checkpoint: &Checkpoint) -> Result<Evidence, Res
         match (&mut tracked.state, saved.state) {
             (State::Counts(counts), SavedState::Counts(saved)) => {
                 counts.load(*saved).map_err(|problem| RestoreError::Damaged(problem.to_string()))?;
+            }
+            (State::Gap(gap), SavedState::Gap(saved)) => {
+                gap.load(*saved).map_err(|problem| RestoreError::Damaged(problem.to_string()))?;
             }
             (State::Level(level), SavedState::Level(saved)) => *level = saved,
             (State::Limit(limit), SavedState::Limit(saved)) => *limit = saved,

@@ -5,13 +5,13 @@ use anytime_stats::merge::{ClosedWindow, MergePlan, OpenWindow};
 use anytime_stats::{InvalidParameter, PlugInRate, Tally, Window};
 use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Harm, Proof, SavedHarm, SavedProof};
+use super::family::{Family, Harm, Proof, SavedHarm, SavedProof, SavedWin, Win};
 use super::scatter::Scatter;
 use super::series::Role;
 use crate::plan::CountBound;
 
 /// What a comparison needs of the plan.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Terms {
     /// Length of a proof window in seconds; also the grid of the start-time mixture.
     pub window: f64,
@@ -21,8 +21,12 @@ pub(super) struct Terms {
     pub harm_cap: f64,
     /// Cap of a window in the proof lane.
     pub proof_cap: f64,
+    /// Cap of a window where a win is shown.
+    pub win_cap: f64,
     /// For absolute bounds: passes as well while not worse than stable.
     pub or_not_worse: bool,
+    /// Whether both arms count the same pairs.
+    pub paired: bool,
 }
 
 /// Bounds that compare with the same arm.
@@ -30,6 +34,8 @@ pub(super) struct Terms {
 pub(super) struct Bounds {
     pub target: Option<CountBound>,
     pub critical: Option<CountBound>,
+    /// A promised win, as a bound to be proven better than.
+    pub win: Option<CountBound>,
 }
 
 /// Evidence of one guardrail against one reference.
@@ -40,6 +46,7 @@ pub(super) struct Comparison {
     /// `None` as well when target and critical are the same bound: then `critical` stands for both.
     pub(super) target: Option<Harm>,
     pub(super) proof: Option<Proof>,
+    pub(super) win: Option<Win>,
     window: f64,
     pub(super) state: State,
 }
@@ -72,6 +79,8 @@ pub(super) struct Saved {
     critical: Option<SavedHarm>,
     target: Option<SavedHarm>,
     proof: Option<SavedProof>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    win: Option<SavedWin>,
     state: State,
 }
 
@@ -90,7 +99,7 @@ pub(super) struct Tick {
 
 impl Comparison {
     pub(super) fn new(reference: Role, bounds: Bounds, terms: &Terms) -> Result<Self, InvalidParameter> {
-        let family = |bound: CountBound| Family::of(bound, terms.or_not_worse);
+        let family = |bound| if terms.paired { Family::of_pairs(bound) } else { Family::of(bound, terms.or_not_worse) };
         let harm = |bound: Option<CountBound>| bound.map(|b| Harm::new(family(b)?, terms.horizon, terms.harm_cap)).transpose();
         let same = bounds.target == bounds.critical;
         let proof_age = MergePlan { max_age: MergePlan::default().max_age.max(terms.window), ..MergePlan::default() };
@@ -99,6 +108,7 @@ impl Comparison {
             critical: harm(bounds.critical)?,
             target: if same { None } else { harm(bounds.target)? },
             proof: bounds.target.map(|b| Proof::new(family(b)?, terms.proof_cap)).transpose()?,
+            win: bounds.win.map(|b| Win::new(family(b)?, terms.win_cap)).transpose()?,
             window: terms.window,
             state: State {
                 harm_open: OpenWindow::new(MergePlan::default())?,
@@ -186,16 +196,18 @@ impl Comparison {
 
     fn judge_proof(&mut self, closed: &ClosedWindow, scatter: &Scatter, settled: f64) {
         let needs_rate = self.needs_rate();
-        let Some(proof) = &mut self.proof else { return };
-        let Some(rate) = predicted(&mut self.state.proof_rate, needs_rate, closed.counts.champion) else {
-            proof.skip();
-            return;
-        };
-        if closed.start < settled || !judgeable(&closed.counts, needs_rate) {
-            proof.skip();
+        if self.proof.is_none() && self.win.is_none() {
             return;
         }
-        proof.absorb(rate, &closed.counts, scatter.phi(closed.counts.champion.total, closed.counts.candidate.total));
+        let rate = predicted(&mut self.state.proof_rate, needs_rate, closed.counts.champion);
+        let Some(rate) = rate.filter(|_| closed.start >= settled && judgeable(&closed.counts, needs_rate)) else {
+            self.proof.iter_mut().for_each(Proof::skip);
+            return;
+        };
+        let phi = scatter.phi(closed.counts.champion.total, closed.counts.candidate.total);
+        self.win.iter_mut().for_each(|win| win.absorb(rate, &closed.counts, phi));
+        let Some(proof) = &mut self.proof else { return };
+        proof.absorb(rate, &closed.counts, phi);
         self.state.step_windows = self.state.step_windows.saturating_add(1);
         self.state.stage_windows += 1.0;
         self.state.stage_seconds += closed.end - closed.start;
@@ -212,6 +224,7 @@ impl Comparison {
             critical: self.critical.as_ref().map(Harm::save),
             target: self.target.as_ref().map(Harm::save),
             proof: self.proof.as_ref().map(Proof::save),
+            win: self.win.as_ref().map(Win::save),
             state: self.state.clone(),
         }
     }
@@ -224,6 +237,9 @@ impl Comparison {
         }
         if let Some((proof, saved)) = self.proof.as_mut().zip(saved.proof) {
             proof.load(saved)?;
+        }
+        if let Some((win, saved)) = self.win.as_mut().zip(saved.win) {
+            win.load(saved)?;
         }
         self.state = saved.state;
         Ok(())

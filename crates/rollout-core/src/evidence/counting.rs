@@ -94,6 +94,8 @@ impl ArmCounter {
         let total = if let Some(sought) = &total_sought {
             match scope.sift(sought, role)? {
                 Sifted::Fresh(found) => Some(found),
+                // A part of the traffic may not have reached this arm yet; whether the arm reports is asked of the whole.
+                Sifted::Stale { .. } | Sifted::Absent { .. } if scope.part.is_some() => None,
                 Sifted::Stale { query, age } => return Err(scope.stale(query, role, age)),
                 Sifted::Absent { query } => return Err(self.absent(scope, query, role)),
             }
@@ -113,6 +115,7 @@ impl ArmCounter {
                 raws.push(raw);
             }
         }
+        self.fill(scope, role, &mut raws);
         let young = &scope.arms.of(role)?.young;
         let mut count = self.difference(scope, &raws, young, role);
         if seconds {
@@ -122,6 +125,27 @@ impl ArmCounter {
         }
         count.bad_exists = bad.is_some();
         Ok(count)
+    }
+
+    /// A counter of the same arm for a part of the traffic that is first seen now: what this one knows of the arm's targets had nothing of it so far.
+    pub(super) fn part(&self, started: i64) -> Self {
+        let mut part = Self::new(started);
+        let nothing =
+            |target: &str| TargetSample { arm: Half::Champion, target: target.to_owned(), start_time: None, total: Some(0.0), bad: None };
+        let nothing: Vec<TargetSample> = self.windows.targets().map(nothing).collect();
+        part.windows.observe(self.windows.previous_instant().unwrap_or(started as f64), &nothing);
+        part
+    }
+
+    /// A target that reports the whole but never reported this part has counted nothing of it: what appears there later counts from 0. One that did
+    /// report it is left out while it does not, like any gap.
+    fn fill<'a>(&self, scope: &Scope<'a>, role: Role, raws: &mut Vec<Raw<'a>>) {
+        let Some(present) = scope.part.and_then(|part| part.present.get(&role)) else { return };
+        for target in present.iter().copied() {
+            if !self.windows.contains(target) && !raws.iter().any(|raw| raw.target == target) {
+                raws.push(Raw { target, bad: None, total: 0.0, at: scope.instant });
+            }
+        }
     }
 
     /// Counts one counter alone: the total is what it moved by.

@@ -12,8 +12,9 @@ use super::query::{count_reference, count_sought};
 use super::scatter::Scatter;
 use super::series::Role;
 use super::share::ShareCounts;
+use super::slices::{Census, Saved as SavedSlices, Slices};
 use super::{Lens, TickTimes};
-use crate::plan::{CountBound, CountSource, Guardrail, Reference, Test};
+use crate::plan::{CountBound, CountSource, Guardrail, Paired, Reference, Test, Win};
 use crate::verdict::Unmeasurable;
 
 /// State of one guardrail on counts.
@@ -23,6 +24,15 @@ pub(crate) struct CountState {
     counts_requests: bool,
     pub(super) comparisons: Vec<Comparison>,
     pub(super) moving: Moving,
+    slices: Option<Box<Slices>>,
+}
+
+/// The counters of the arms.
+#[derive(Clone, Copy)]
+pub(super) struct ArmCounters<'a> {
+    candidate: &'a ArmCounter,
+    stable: &'a ArmCounter,
+    baseline: Option<&'a ArmCounter>,
 }
 
 /// Moving numbers beside the comparisons.
@@ -49,6 +59,8 @@ pub(super) struct Saved {
     comparisons: Vec<SavedComparison>,
     #[serde(rename = "m")]
     moving: Moving,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    slices: Option<Box<SavedSlices>>,
 }
 
 /// The parts of a test on counts.
@@ -58,14 +70,25 @@ struct Parts<'a> {
     target: CountBound,
     critical: CountBound,
     or_not_worse: bool,
+    /// For pairs: those in which stable alone was wrong, counted beside those of the candidate.
+    stable_bad: Option<&'a CountSource>,
 }
 
 fn parts(test: &Test) -> Option<Parts<'_>> {
     match test {
         Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
-            Some(Parts { bad, total, target: *target, critical: *critical, or_not_worse: *or_not_worse_than_stable })
+            let or_not_worse = *or_not_worse_than_stable;
+            Some(Parts { bad, total, target: *target, critical: *critical, or_not_worse, stable_bad: None })
         }
-        Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. } => None,
+        Test::Paired(pairs) => Some(Parts {
+            bad: &pairs.candidate_wrong,
+            total: &pairs.total,
+            target: Paired::bound(pairs.target),
+            critical: Paired::bound(pairs.critical),
+            or_not_worse: false,
+            stable_bad: Some(&pairs.stable_wrong),
+        }),
+        Test::Gap(_) | Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. } => None,
     }
 }
 
@@ -76,16 +99,22 @@ impl CountState {
         let terms = Terms { or_not_worse: parts.or_not_worse, ..*terms };
         let mut comparisons = Vec::new();
         let (target, critical) = (count_reference(parts.target), count_reference(parts.critical));
+        let promised = match guardrail.win {
+            Some(Win::Ratio { factor, versus }) => Some((CountBound::Ratio { factor, versus }, versus)),
+            Some(Win::Level(_)) | None => None,
+        };
         for reference in [Reference::Stable, Reference::Baseline] {
             let bounds = Bounds {
                 target: (target == reference).then_some(parts.target),
                 critical: (critical == reference).then_some(parts.critical),
+                win: promised.filter(|(_, versus)| *versus == reference).map(|(bound, _)| bound),
             };
-            if bounds.target.is_some() || bounds.critical.is_some() {
+            if bounds.target.is_some() || bounds.critical.is_some() || bounds.win.is_some() {
                 comparisons.push(Comparison::new(role_of(reference), bounds, &terms)?);
             }
         }
-        let baseline = [target, critical].contains(&Reference::Baseline).then(|| ArmCounter::new(started));
+        let compared = [Some(target), Some(critical), promised.map(|(_, versus)| versus)];
+        let baseline = compared.contains(&Some(Reference::Baseline)).then(|| ArmCounter::new(started));
         let moving = Moving {
             candidate: ArmCounter::new(started),
             stable: ArmCounter::new(started),
@@ -97,20 +126,54 @@ impl CountState {
             share: ShareCounts::default(),
             active: false,
         };
-        let counts_requests = guardrail.pod_label.is_none() && !matches!(parts.total, CountSource::PodSeconds);
-        Ok(Some(Self { counts_requests, comparisons, moving }))
+        let counts_requests =
+            guardrail.pod_label.is_none() && parts.stable_bad.is_none() && !matches!(parts.total, CountSource::PodSeconds);
+        Ok(Some(Self { counts_requests, comparisons, moving, slices: None }))
+    }
+
+    /// The same with the slices that the guardrail asks for; an error when their bound is outside its domain.
+    pub(super) fn with_slices(mut self, guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Self, InvalidParameter> {
+        self.slices = Slices::new(guardrail, terms, started).transpose()?.map(Box::new);
+        Ok(self)
+    }
+
+    /// A state for one slice that is first seen now, beside a whole with these counters.
+    pub(super) fn slice(mut self, whole: Option<&ArmCounters<'_>>, started: i64) -> Self {
+        // The split of traffic is read off the whole.
+        self.counts_requests = false;
+        if let Some(whole) = whole {
+            self.moving.candidate = whole.candidate.part(started);
+            self.moving.stable = whole.stable.part(started);
+            self.moving.baseline = whole.baseline.map(|counter| counter.part(started));
+        }
+        self
     }
 
     /// Counts one instant. What was counted is kept even when something else cannot be measured.
     pub(super) fn absorb(&mut self, lens: &Lens<'_>, guardrail: &Guardrail, times: &TickTimes, active: bool) -> Result<(), Unmeasurable> {
         let Some(parts) = parts(&guardrail.test) else { return Ok(()) };
         let sides = Sides { guardrail, bad: parts.bad, total: parts.total };
+        // Before the whole is counted: a slice that appears now is new to pods that were known until now.
+        let census = self.prepare_slices(lens);
         let moving = &mut self.moving;
         let candidate = moving.candidate.count(&lens.scope, &sides, Role::Candidate);
-        let stable = moving.stable.count(&lens.scope, &sides, Role::Stable);
+        let (of_stable, role) = parts.stable_bad.map_or((sides, Role::Stable), |bad| (Sides { bad, ..sides }, Role::Candidate));
+        let stable = moving.stable.count(&lens.scope, &of_stable, role);
         let baseline = moving.baseline.as_mut().map(|counter| counter.count(&lens.scope, &sides, Role::Baseline));
         let problem = first_problem([Some(&candidate), Some(&stable), baseline.as_ref()])
-            .or_else(|| nobody_has_bad(&sides, [Some(&candidate), Some(&stable), baseline.as_ref()]));
+            // Nothing bad may have happened in a part; whether the metric exists is asked of the whole.
+            .or_else(|| {
+                if lens.scope.part.is_some() { None } else { nobody_has_bad(&sides, [Some(&candidate), Some(&stable), baseline.as_ref()]) }
+            })
+            .or_else(|| more_than_all(&parts, [&candidate, &stable]))
+            .or_else(|| census.as_ref().and_then(|census| census.as_ref().err().cloned()));
+        let times_of_slices = TickTimes { judged: if problem.is_none() { times.judged } else { 0.0 }, ..*times };
+        let sliced = match (&mut self.slices, &census) {
+            (Some(slices), Some(Ok(census))) => slices.absorb(lens, census, &times_of_slices, active),
+            _ => Ok(()),
+        };
+        let problem = problem.or(sliced.err());
+        let moving = &mut self.moving;
         moving.active = active;
         if active {
             let count = |arm: &Result<ArmCount, Unmeasurable>| arm.as_ref().map(ArmCount::tally).unwrap_or_default();
@@ -129,6 +192,13 @@ impl CountState {
             }
         }
         problem.map_or(Ok(()), Err)
+    }
+
+    /// Which slices there are at this instant; `None` for a guardrail without slices.
+    fn prepare_slices<'a>(&mut self, lens: &Lens<'a>) -> Option<Result<Census<'a>, Unmeasurable>> {
+        let Moving { candidate, stable, baseline, .. } = &self.moving;
+        let whole = ArmCounters { candidate, stable, baseline: baseline.as_ref() };
+        self.slices.as_mut().map(|slices| slices.prepare(&lens.scope, &whole))
     }
 
     fn fold(&mut self, times: &TickTimes, counts: &ArmCounts, measured: bool) {
@@ -163,6 +233,14 @@ impl CountState {
             }
         }
         self.moving.share = ShareCounts::default();
+        if let Some(slices) = &mut self.slices {
+            slices.moved(settled, new_stage);
+        }
+    }
+
+    /// Its slices, when the guardrail has some.
+    pub(crate) fn slices(&self) -> Option<&Slices> {
+        self.slices.as_deref()
     }
 
     fn shown(&self) -> Role {
@@ -183,6 +261,11 @@ impl CountState {
     /// Now and highest log e-value of harm against target.
     pub(crate) fn log_e_warning(&self) -> (f64, f64) {
         self.comparisons.iter().find_map(|c| c.target.as_ref()).map_or_else(|| self.log_e_harm(), |h| (h.log_e(), h.peak()))
+    }
+
+    /// Now and highest log e-value of the promised win.
+    pub(crate) fn log_e_win(&self) -> (f64, f64) {
+        self.comparisons.iter().find_map(|c| c.win.as_ref()).map_or((0.0, 0.0), super::family::Win::log_es)
     }
 
     /// Proof windows of this step that counted.
@@ -232,7 +315,11 @@ impl CountState {
     }
 
     pub(super) fn save(&self) -> Saved {
-        Saved { comparisons: self.comparisons.iter().map(Comparison::save).collect(), moving: self.moving.clone() }
+        Saved {
+            comparisons: self.comparisons.iter().map(Comparison::save).collect(),
+            moving: self.moving.clone(),
+            slices: self.slices.as_ref().map(|slices| Box::new(slices.save())),
+        }
     }
 
     pub(super) fn load(&mut self, saved: Saved) -> Result<(), InvalidParameter> {
@@ -240,6 +327,9 @@ impl CountState {
             return Err(InvalidParameter { name: "comparisons", expected: "as many as the plan has" });
         }
         self.moving = saved.moving;
+        if let Some((slices, saved)) = self.slices.as_mut().zip(saved.slices) {
+            slices.load(*saved)?;
+        }
         self.comparisons.iter_mut().zip(saved.comparisons).try_for_each(|(comparison, saved)| comparison.load(saved))
     }
 }
@@ -281,6 +371,19 @@ fn first_problem(arms: Arms<'_>) -> Option<Unmeasurable> {
     arms.into_iter().flatten().find_map(|arm| match arm {
         Ok(count) => count.problem.clone(),
         Err(problem) => Some(problem.clone()),
+    })
+}
+
+/// More pairs in which one arm alone was wrong than pairs, beyond one that each target may have counted an instant early.
+fn more_than_all(parts: &Parts<'_>, arms: [&Result<ArmCount, Unmeasurable>; 2]) -> Option<Unmeasurable> {
+    let [Ok(candidate), Ok(stable)] = arms else { return None };
+    parts.stable_bad?;
+    let (bad, total) = (candidate.tally().bad + stable.tally().bad, candidate.tally().total);
+    let slack = candidate.targets.max(1) as f64;
+    (bad > total + slack).then(|| Unmeasurable::Impossible {
+        bad: bad.to_string(),
+        total: total.to_string(),
+        target: Role::Candidate.word().into(),
     })
 }
 

@@ -3,6 +3,7 @@
 
 use anytime_stats::absolute_limit::BLAME_RATIO;
 use anytime_stats::harm::{DEFAULT_OMEGA0, HarmCheckpoint};
+use anytime_stats::paired::{PairedMargin, Pairs};
 use anytime_stats::proof::ProofCheckpoint;
 use anytime_stats::{Exceedance, HarmProcess, InvalidParameter, ProofProcess, RateRatio, RiskDifference, Side, Tally, Window};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ const LEAST_EFFECT: f64 = 0.01;
 pub(super) enum Family {
     /// Difference of proportions: projected likelihood ratios.
     Difference(RiskDifference),
+    /// Pairs: which arm alone was wrong? The arms' counts are of the same pairs.
+    Paired(PairedMargin),
     /// Ratio of rates: in which arm did an event happen?
     Ratio(RateRatio),
     /// A fixed limit. Harm must also show against the champion; a proof may come from windows in which the champion was fine.
@@ -35,6 +38,16 @@ impl Family {
         })
     }
 
+    /// The same question asked of pairs.
+    pub(super) fn of_pairs(bound: CountBound) -> Result<Self, InvalidParameter> {
+        match bound {
+            CountBound::Difference { margin, .. } => Ok(Self::Paired(PairedMargin::new(margin)?)),
+            CountBound::Ratio { .. } | CountBound::Absolute(_) => {
+                Err(InvalidParameter { name: "bound", expected: "a difference, for pairs" })
+            }
+        }
+    }
+
     /// Whether the champion's rate must be guessed before a window is read.
     pub(super) fn needs_rate(&self) -> bool {
         matches!(self, Self::Difference(_))
@@ -44,6 +57,7 @@ impl Family {
     pub(super) fn weights(&self, side: Side) -> Vec<&'static [f64]> {
         match (self, side) {
             (Self::Difference(_), _) => vec![RiskDifference::weights(side)],
+            (Self::Paired(_), _) => vec![PairedMargin::weights()],
             (Self::Ratio(_), _) => vec![RateRatio::weights(side)],
             (Self::Absolute { .. }, Side::Harm) => vec![Exceedance::weights(side), RateRatio::weights(side)],
             (Self::Absolute { or_not_worse, .. }, Side::Proof) => {
@@ -60,6 +74,7 @@ impl Family {
     pub(super) fn increments(&self, side: Side, champion_rate: f64, window: &Window) -> Vec<Option<Vec<f64>>> {
         match self {
             Self::Difference(test) => vec![Some(test.log_increments(side, champion_rate, window))],
+            Self::Paired(test) => vec![Some(test.log_increments(side, &pairs(window)))],
             Self::Ratio(test) => vec![Some(test.log_increments(side, window))],
             Self::Absolute { limit, blame, .. } if side == Side::Harm => {
                 vec![Some(limit.log_increments(side, window.candidate)), Some(blame.log_increments(side, window))]
@@ -76,6 +91,13 @@ impl Family {
             }
         }
     }
+}
+
+/// The pairs behind a window whose arms count the same pairs: each arm's bad events are those in which it alone was wrong.
+fn pairs(window: &Window) -> Pairs {
+    let (candidate, champion) = (window.candidate.bad, window.champion.bad);
+    let tied = window.candidate.total - candidate - champion;
+    Pairs { champion_only: candidate, candidate_only: champion, tied: tied.max(0.0) }
 }
 
 /// Evidence that a bound is broken, over the whole attempt.
@@ -205,6 +227,45 @@ impl Proof {
 
 fn same_number(ours: usize, saved: usize) -> Result<(), InvalidParameter> {
     if ours == saved { Ok(()) } else { Err(InvalidParameter { name: "parts", expected: "as many as the plan has" }) }
+}
+
+/// Evidence that a promised win is there, over the whole attempt: what was shown once stays shown.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Win {
+    proof: Proof,
+    peak: f64,
+}
+
+/// Moving part of [`Win`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct SavedWin {
+    proof: SavedProof,
+    peak: f64,
+}
+
+impl Win {
+    pub(super) fn new(family: Family, cap: f64) -> Result<Self, InvalidParameter> {
+        Ok(Self { proof: Proof::new(family, cap)?, peak: 0.0 })
+    }
+
+    pub(super) fn absorb(&mut self, champion_rate: f64, window: &Window, phi: f64) {
+        self.proof.absorb(champion_rate, window, phi);
+        self.peak = self.peak.max(self.proof.log_e());
+    }
+
+    /// Log e-value now, and the highest so far.
+    pub(super) fn log_es(&self) -> (f64, f64) {
+        (self.proof.log_e(), self.peak)
+    }
+
+    pub(super) fn save(&self) -> SavedWin {
+        SavedWin { proof: self.proof.save(), peak: self.peak }
+    }
+
+    pub(super) fn load(&mut self, saved: SavedWin) -> Result<(), InvalidParameter> {
+        self.peak = saved.peak;
+        self.proof.load(saved.proof)
+    }
 }
 
 /// Counts of one window if rates stay as stated.

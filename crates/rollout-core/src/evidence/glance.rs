@@ -18,7 +18,8 @@ impl Evidence {
         if instant <= self.clocks.last || self.place.exposure == Exposure::ZERO {
             return Vec::new();
         }
-        let lens = Lens { plan, scope: Scope { arms, readings, instant, limit: freshness(plan) }, window: seconds(plan.window) };
+        let lens =
+            Lens { plan, scope: Scope { arms, readings, instant, limit: freshness(plan), part: None }, window: seconds(plan.window) };
         let times = TickTimes { start: self.clocks.last, end: instant, judged: 0.0, settled: self.place.settled };
         let counts = |guardrail: &Guardrail| self.place.kind.is_some_and(|kind| guardrail.stages.contains(&kind));
         self.guardrails

@@ -8,7 +8,7 @@ use super::counts::role_of;
 use super::query::{Sought, level_reference};
 use super::series::Role;
 use super::{Crossing, Lens, TickTimes};
-use crate::plan::{Guardrail, LevelBound, Selector};
+use crate::plan::{Guardrail, LevelBound, Selector, Win};
 use crate::verdict::Unmeasurable;
 
 /// Proof windows in one batch: five minutes at the default window of one.
@@ -30,6 +30,15 @@ pub(crate) struct LevelState {
     critical: usize,
     /// Highest log e-values of harm against target and critical.
     peaks: (f64, f64),
+    /// Highest log e-value of the promised win.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    won: f64,
+}
+
+/// Whether no win was ever in sight, as in a plan that promises none.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_nothing(log_e: &f64) -> bool {
+    *log_e <= 0.0
 }
 
 /// What a bound compares with: nothing, or an arm.
@@ -86,7 +95,7 @@ impl LevelState {
                 Ok(Basis { compares, stage_plan: plan(alpha_proof), attempt, stage, sum: 0.0 })
             })
             .collect::<Result<_, InvalidParameter>>()?;
-        Ok(Self { bases, elapsed: 0.0, measured: 0.0, opened: None, latest: None, target, critical, peaks: (0.0, 0.0) })
+        Ok(Self { bases, elapsed: 0.0, measured: 0.0, opened: None, latest: None, target, critical, peaks: (0.0, 0.0), won: 0.0 })
     }
 
     /// Reads one instant. `Err` leaves the tick out of the batch.
@@ -111,6 +120,9 @@ impl LevelState {
         }
         if self.elapsed + 1e-9 >= lens.window * WINDOWS_PER_BATCH {
             self.close(bounds, times.settled);
+            if let Some(Win::Level(level)) = guardrail.win {
+                self.won = self.log_e_win(level).1;
+            }
         }
         values.map(drop)
     }
@@ -157,6 +169,12 @@ impl LevelState {
         (self.elapsed, self.measured, self.opened) = (0.0, 0.0, None);
         let (warning, harm) = self.log_e_harm_now(bounds);
         self.peaks = (self.peaks.0.max(warning), self.peaks.1.max(harm));
+    }
+
+    /// Log e-value of a level below `level`, now and highest: over the whole attempt, so that what was shown once stays shown.
+    pub(crate) fn log_e_win(&self, level: f64) -> (f64, f64) {
+        let now = self.bases.get(self.target).map_or(0.0, |basis| basis.attempt.log_e(Side::Proof, level));
+        (now, self.won.max(now))
     }
 
     pub(super) fn moved(&mut self, new_stage: bool) {

@@ -8,6 +8,7 @@ mod comparison;
 mod counting;
 mod counts;
 mod family;
+mod gap;
 mod glance;
 mod level;
 mod query;
@@ -15,6 +16,7 @@ mod scatter;
 mod series;
 mod share;
 mod sift;
+mod slices;
 mod traffic;
 mod tripwire;
 
@@ -26,9 +28,11 @@ use serde::{Deserialize, Serialize};
 
 pub use checkpoint::{Checkpoint, RestoreError};
 pub(crate) use counts::CountState;
+pub(crate) use gap::{GapState, pairs as gap_pairs};
 pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, LimitState, WINDOWS_PER_BATCH};
 pub use series::{Arm, Arms, Query, Reading, Readings, Sample, Series};
 pub(crate) use share::ShareCounts;
+pub(crate) use slices::{SliceName, Slices};
 pub(crate) use traffic::{SAMPLE_RATIO_ALPHA, Traffic};
 pub(crate) use tripwire::TripwireState;
 
@@ -113,6 +117,7 @@ pub(crate) struct Tracked {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum State {
     Counts(Box<CountState>),
+    Gap(Box<GapState>),
     Level(Box<LevelState>),
     Limit(LimitState),
     Tripwire(TripwireState),
@@ -203,7 +208,8 @@ impl Evidence {
         if instant <= self.clocks.last {
             return;
         }
-        let lens = Lens { plan, scope: Scope { arms, readings, instant, limit: freshness(plan) }, window: seconds(plan.window) };
+        let lens =
+            Lens { plan, scope: Scope { arms, readings, instant, limit: freshness(plan), part: None }, window: seconds(plan.window) };
         let gap = (instant - self.clocks.last).min(freshness(plan));
         let times = TickTimes { start: self.clocks.last, end: instant, judged: gap as f64 / 1000.0, settled: self.place.settled };
         self.traffic.absorb(&lens, &times);
@@ -305,6 +311,7 @@ impl Tracked {
     fn absorb(&mut self, lens: &Lens<'_>, guardrail: &Guardrail, times: &TickTimes, active: bool) -> bool {
         let outcome = match (&mut self.state, &guardrail.test) {
             (State::Counts(counts), _) => counts.absorb(lens, guardrail, times, active),
+            (State::Gap(gap), Test::Gap(test)) => gap.absorb(lens, (guardrail, test), times, active),
             (State::Level(level), Test::Level { series, target, critical, .. }) => {
                 let bounds = LevelBounds { target: *target, critical: *critical };
                 level.absorb(lens, (guardrail, series, bounds), times, active)
@@ -327,6 +334,7 @@ impl Tracked {
     fn moved(&mut self, settled: i64, new_stage: bool) {
         match &mut self.state {
             State::Counts(counts) => counts.moved(settled, new_stage),
+            State::Gap(gap) => gap.moved(settled, new_stage),
             State::Level(level) => level.moved(new_stage),
             State::Limit(_) | State::Tripwire(_) | State::Broken(_) => {}
         }
@@ -340,22 +348,26 @@ impl State {
         let window = seconds(plan.window);
         let longest = plan.stages.iter().filter(|stage| guardrail.stages.contains(&stage.kind)).map(|stage| seconds(stage.max));
         let attempt_windows = (longest.sum::<f64>() / window).ceil().clamp(1.0, 1e6);
+        // The clamp keeps it inside the integer.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let horizon = attempt_windows as u32;
+        let terms = |risk: &Risk| Terms {
+            window,
+            horizon,
+            harm_cap: risk.harm_threshold / 2.0,
+            proof_cap: risk.proof_threshold / 3.0,
+            win_cap: risk.win_threshold / 3.0,
+            or_not_worse: false,
+            paired: matches!(guardrail.test, Test::Paired(_)),
+        };
         Ok(match &guardrail.test {
-            Test::Counts { .. } => {
-                // The clamp keeps it inside the integer.
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                let horizon = attempt_windows as u32;
-                let terms = Terms {
-                    window,
-                    horizon,
-                    harm_cap: risk.harm_threshold / 2.0,
-                    proof_cap: risk.proof_threshold / 3.0,
-                    or_not_worse: false,
-                };
-                match CountState::new(guardrail, &terms, started)? {
-                    Some(counts) => Self::Counts(Box::new(counts)),
-                    None => Self::Broken(guardrail.name.clone()),
-                }
+            Test::Counts { .. } | Test::Paired(_) => match CountState::new(guardrail, &terms(&risk), started)? {
+                Some(counts) => Self::Counts(Box::new(counts.with_slices(guardrail, &terms(&risk.of_slice()), started)?)),
+                None => Self::Broken(guardrail.name.clone()),
+            },
+            Test::Gap(gap) => {
+                let risk = risk.shared_among(gap_pairs(gap.groups.len()));
+                Self::Gap(Box::new(GapState::new(gap, &terms(&risk), started)?))
             }
             Test::Level { target, critical, .. } => {
                 let bounds = LevelBounds { target: *target, critical: *critical };
@@ -375,20 +387,40 @@ pub(crate) struct Risk {
     pub harm_alpha: f64,
     pub proof_threshold: f64,
     pub harm_threshold: f64,
+    /// Log e-value at which a promised win is shown: the promotion risk is shared by all promises, because one of them is enough.
+    pub win_threshold: f64,
 }
+
+/// Share of a guardrail's rollback risk that its slices have together; the whole keeps the rest.
+const SLICES_SHARE: f64 = 0.5;
 
 impl Risk {
     pub(crate) fn of(plan: &Plan, guardrail: &Guardrail, attempt: u32) -> Self {
-        // Limits and tripwires have no statistics and so no share.
-        let statistical = |g: &&Guardrail| matches!(g.test, Test::Counts { .. } | Test::Level { .. });
-        let weights: f64 = plan.guardrails.iter().filter(statistical).map(|g| g.weight).sum();
+        let weights: f64 = plan.guardrails.iter().filter(|g| g.test.has_risk()).map(|g| g.weight).sum();
+        let promises = plan.guardrails.iter().filter(|g| g.win.is_some()).count() as f64;
         let proof_alpha = threshold::retry_alpha(plan.false_promotion, attempt);
+        let whole = if guardrail.slices.is_some() { 1.0 - SLICES_SHARE } else { 1.0 };
+        let false_rollback = plan.false_rollback * whole;
         Self {
             proof_alpha,
-            harm_alpha: plan.false_rollback * guardrail.weight / weights.max(guardrail.weight),
+            harm_alpha: false_rollback * guardrail.weight / weights.max(guardrail.weight),
             proof_threshold: threshold::proof_threshold(proof_alpha),
-            harm_threshold: threshold::harm_threshold(plan.false_rollback, weights.max(guardrail.weight), guardrail.weight),
+            win_threshold: threshold::proof_threshold(proof_alpha / promises.max(1.0)),
+            harm_threshold: threshold::harm_threshold(false_rollback, weights.max(guardrail.weight), guardrail.weight),
         }
+    }
+
+    /// The share of each slice beside a whole that has this one: equal parts for as many slices as there may be, so that it does not depend on how
+    /// many are seen. Every slice is proven at the full promotion risk, because all of them must be.
+    pub(crate) fn of_slice(self) -> Self {
+        let together = self.harm_alpha / (1.0 - SLICES_SHARE) * SLICES_SHARE;
+        Self { harm_alpha: together, ..self }.shared_among(slices::SLOTS)
+    }
+
+    /// The same with the rollback risk in `parts` equal parts.
+    pub(crate) fn shared_among(self, parts: f64) -> Self {
+        let harm_alpha = self.harm_alpha / parts;
+        Self { harm_alpha, harm_threshold: threshold::harm_threshold(harm_alpha, 1.0, 1.0), ..self }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::series::{Arm, Arms, Query, Role};
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, MatchOp, Plan, Reference, Selector, Test};
+use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, MatchOp, Paired, Plan, Reference, Selector, Test, Win};
 use crate::revision::RevisionId;
 
 /// Label that names the revision of a pod.
@@ -33,6 +33,8 @@ pub(super) enum By<'a> {
     PodLabel(&'a str),
     /// By a label that names the backend, on a gateway.
     Backend(&'a str),
+    /// By a label that names the revision, on a collector that compares answers.
+    Revision(&'a str),
 }
 
 impl<'a> Sought<'a> {
@@ -41,7 +43,11 @@ impl<'a> Sought<'a> {
 
     /// A guardrail's own series.
     pub(super) fn of(guardrail: &'a Guardrail, selector: &'a Selector, suffix: &'static str) -> Self {
-        let by = guardrail.pod_label.as_deref().map_or(By::Target, By::PodLabel);
+        let by = match (&guardrail.test, guardrail.pod_label.as_deref()) {
+            (Test::Paired(Paired { revision_label: Some(label), .. }), _) => By::Revision(label),
+            (_, Some(label)) => By::PodLabel(label),
+            (_, None) => By::Target,
+        };
         Self { selector: Some(selector), suffix, by }
     }
 
@@ -57,7 +63,7 @@ impl<'a> Sought<'a> {
             matchers.push(matcher(label, *op, value));
         }
         match (self.by, Via::of(arm)) {
-            (By::Backend(label) | By::PodLabel(label), _) => matchers.push(matcher(label, MatchOp::NotEqual, "")),
+            (By::Backend(label) | By::PodLabel(label) | By::Revision(label), _) => matchers.push(matcher(label, MatchOp::NotEqual, "")),
             (By::Target, Via::Matchers) => matchers.extend(arm.matchers.iter().map(|(k, v)| matcher(k, MatchOp::Equal, v))),
             (By::Target, Via::Revision(_)) => matchers.push(matcher(REVISION_LABEL, MatchOp::NotEqual, "")),
             (By::Target, Via::Pods) => {
@@ -131,7 +137,10 @@ pub(super) fn all(plan: &Plan, arms: &Arms) -> BTreeSet<Query> {
 pub(super) fn of_guardrails<'a>(guardrails: impl IntoIterator<Item = &'a Guardrail>, arms: &Arms) -> BTreeSet<Query> {
     let mut queries = BTreeSet::new();
     for guardrail in guardrails {
-        let roles = roles(&guardrail.test);
+        let mut roles = roles(&guardrail.test);
+        if matches!(guardrail.win, Some(Win::Ratio { versus: Reference::Baseline, .. })) && !roles.contains(&Role::Baseline) {
+            roles.push(Role::Baseline);
+        }
         queries.extend(sought(guardrail).iter().flat_map(|sought| of_arms(sought, &roles, arms)));
     }
     queries
@@ -152,6 +161,13 @@ pub(super) fn sought(guardrail: &Guardrail) -> Vec<Sought<'_>> {
     match &guardrail.test {
         Test::Counts { bad, total, .. } => {
             [count_sought(guardrail, bad, total), count_sought(guardrail, total, bad)].into_iter().flatten().collect()
+        }
+        Test::Paired(paired) => [&paired.candidate_wrong, &paired.stable_wrong, &paired.total]
+            .into_iter()
+            .filter_map(|source| count_sought(guardrail, source, &paired.total))
+            .collect(),
+        Test::Gap(gap) => {
+            [count_sought(guardrail, &gap.bad, &gap.total), count_sought(guardrail, &gap.total, &gap.bad)].into_iter().flatten().collect()
         }
         Test::Level { series, .. } | Test::Limit { series, .. } | Test::Tripwire { series } => vec![Sought::of(guardrail, series, "")],
     }
@@ -190,8 +206,10 @@ pub(super) fn roles(test: &Test) -> Vec<Role> {
             compare(level_reference(*target));
             compare(level_reference(*critical));
         }
-        Test::Tripwire { .. } => compare(Some(Reference::Stable)),
-        Test::Limit { .. } => {}
+        // A gap on stable as well is the world's, not the candidate's.
+        Test::Gap(_) | Test::Tripwire { .. } => compare(Some(Reference::Stable)),
+        // Pairs are counted once, beside the candidate.
+        Test::Paired(_) | Test::Limit { .. } => {}
     }
     roles.sort();
     roles.dedup();

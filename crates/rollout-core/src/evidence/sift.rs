@@ -22,6 +22,36 @@ pub(super) struct Scope<'a> {
     pub instant: i64,
     /// Oldest accepted age of a sample in milliseconds.
     pub limit: i64,
+    /// The part of the traffic that is read; `None` for all of it.
+    pub part: Option<Part<'a>>,
+}
+
+/// A part of the traffic: the series with some values of a label.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub label: &'a str,
+    pub pick: Pick<'a>,
+    /// Targets that report the whole, per arm: where a part is missing there, nothing of it happened yet.
+    pub present: &'a BTreeMap<Role, BTreeSet<&'a str>>,
+}
+
+/// Which values of the label.
+#[derive(Clone, Copy)]
+pub(super) enum Pick<'a> {
+    /// One value.
+    Only(&'a str),
+    /// Every value that has no part of its own.
+    Except(&'a BTreeSet<&'a str>),
+}
+
+impl Part<'_> {
+    fn holds(&self, series: &Series) -> bool {
+        let found = series.label(self.label);
+        match self.pick {
+            Pick::Only(value) => found == value,
+            Pick::Except(named) => !named.contains(found),
+        }
+    }
 }
 
 /// An arm's fresh series of one metric, by target; never empty.
@@ -59,7 +89,9 @@ impl<'a> Scope<'a> {
         let query = query.to_string();
         let mut targets: BTreeMap<&str, Vec<&Series>> = BTreeMap::new();
         let mut newest: Option<i64> = None;
-        for series in series.iter().filter(|s| belongs(s, arm, &self.arms.rollout, sought.by)) {
+        // The part first: with many slices most series are in another one.
+        let wanted = |s: &Series| self.part.is_none_or(|part| part.holds(s)) && belongs(s, arm, &self.arms.rollout, sought.by);
+        for series in series.iter().filter(|s| wanted(s)) {
             let Some(sample) = series.newest(self.instant) else { continue };
             newest = newest.max(Some(sample.at));
             if self.instant - sample.at <= self.limit {
@@ -84,6 +116,17 @@ impl<'a> Scope<'a> {
             Sifted::Fresh(found) => Ok(found),
             Sifted::Stale { query, age } => Err(self.stale(query, role, age)),
             Sifted::Absent { query } => Err(Unmeasurable::NoSeries { query, arm: role.word().into() }),
+        }
+    }
+
+    /// Calls `see` with target and value of `label` for every fresh series of `sought` on the arm of `role`.
+    pub(super) fn each_value(&self, sought: &Sought<'_>, role: Role, label: &str, mut see: impl FnMut(&'a str, &'a str)) {
+        let Ok(arm) = self.arms.of(role) else { return };
+        let Some(Reading::Series(series)) = sought.query(arm).and_then(|query| self.readings.get(&query)) else { return };
+        for series in series.iter().filter(|s| belongs(s, arm, &self.arms.rollout, sought.by)) {
+            if series.newest(self.instant).is_some_and(|sample| self.instant - sample.at <= self.limit) {
+                see(target(series, sought.by), series.label(label));
+            }
         }
     }
 
@@ -131,6 +174,7 @@ fn belongs(series: &Series, arm: &Arm, rollout: &str, by: By<'_>) -> bool {
     // A label that is not there cannot contradict.
     let agrees = |label: &str, value: &str| series.labels.get(label).is_none_or(|found| found == value);
     match by {
+        By::Revision(label) => arm.revision.as_ref().is_some_and(|revision| series.label(label) == revision.as_str()),
         By::Backend(label) => arm.backend.as_deref().is_some_and(|backend| series.label(label) == backend),
         By::PodLabel(label) => {
             let namespace = if label.starts_with("exported_") { "exported_namespace" } else { "namespace" };

@@ -3,15 +3,17 @@
 use anytime_stats::intervals::proportion_interval;
 use chrono::TimeDelta;
 
+use super::gap::found_gap;
 use super::outlook;
+use super::slices::with_slices;
 use super::text;
 use crate::evidence::{CountState, Crossing, LevelBounds, LevelState, LimitState, Risk, State, Tracked, TripwireState, WINDOWS_PER_BATCH};
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Plan, Test};
-use crate::verdict::{Finding, Unmeasurable, Verdict};
+use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Paired, Plan, Test, Win};
+use crate::verdict::{Finding, Unmeasurable, Verdict, WinFinding};
 use crate::words;
 
 /// E-value of harm against target above which nothing passes, although nothing is proven yet.
-const SUSPICIOUS: f64 = 5.0;
+pub(super) const SUSPICIOUS: f64 = 5.0;
 /// Windows after which displayed intervals are sharpest.
 const PLANNED_WINDOWS: f64 = 60.0;
 /// Level of displayed intervals.
@@ -40,9 +42,18 @@ impl Bench<'_> {
         let blank = blank(guardrail, &risk);
         let mut found = match (&tracked.state, &guardrail.test) {
             (State::Counts(counts), Test::Counts { total, target, .. }) => {
-                let bounds = Bounds { target: *target, seconds: matches!(total, CountSource::PodSeconds) };
-                found_counts(blank, counts, bounds, &risk)
+                let seconds = matches!(total, CountSource::PodSeconds);
+                let bounds = Bounds { target: *target, words: if seconds { Words::Seconds } else { Words::Shares } };
+                let found = found_counts(blank, counts, bounds, &risk);
+                match counts.slices().zip(guardrail.slices.as_ref()) {
+                    Some((slices, planned)) => with_slices(found, slices, planned, counts, &risk),
+                    None => found,
+                }
             }
+            (State::Counts(counts), Test::Paired(pairs)) => {
+                found_counts(blank, counts, Bounds { target: Paired::bound(pairs.target), words: Words::Pairs }, &risk)
+            }
+            (State::Gap(state), Test::Gap(gap)) => found_gap(blank, state, gap, &risk),
             (State::Level(level), Test::Level { unit, target, critical, .. }) => {
                 self.found_level(blank, level, LevelBounds { target: *target, critical: *critical }, unit, &risk)
             }
@@ -50,6 +61,10 @@ impl Bench<'_> {
             (State::Tripwire(tripwire), _) => found_tripwire(blank, tripwire),
             _ => Found { finding: blank, suspicious: false },
         };
+        found.finding.win = promised(guardrail, tracked, &risk);
+        if let (Some(win), true) = (&found.finding.win, found.finding.verdict == Verdict::Proven) {
+            found.finding.message = format!("{}; {}", found.finding.message, text::win(win));
+        }
         if !active {
             found.finding.verdict = Verdict::Inactive;
             found.finding.reason = "Inactive".into();
@@ -105,23 +120,48 @@ fn scaled(delta: TimeDelta, factor: f64) -> TimeDelta {
     TimeDelta::milliseconds((delta.num_milliseconds() as f64 * factor) as i64)
 }
 
-/// The target of a guardrail on counts, and whether its totals are seconds.
+/// The target of a guardrail on counts, and how its counts are said.
 #[derive(Clone, Copy)]
-struct Bounds {
-    target: CountBound,
-    seconds: bool,
+pub(super) struct Bounds {
+    pub target: CountBound,
+    pub words: Words,
+}
+
+/// How counts are said.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Words {
+    /// Shares of bad events.
+    Shares,
+    /// Events in seconds.
+    Seconds,
+    /// Pairs in which one arm alone was wrong.
+    Pairs,
 }
 
 /// Log e-values: proof; harm and warning as now and highest.
-struct Evidences {
-    proof: f64,
-    harm: (f64, f64),
-    warning: (f64, f64),
+pub(super) struct Evidences {
+    pub proof: f64,
+    pub harm: (f64, f64),
+    pub warning: (f64, f64),
+}
+
+/// What is known of the promised win.
+fn promised(guardrail: &Guardrail, tracked: &Tracked, risk: &Risk) -> Option<WinFinding> {
+    let (promised, log_e) = match (guardrail.win?, &guardrail.test, &tracked.state) {
+        (Win::Ratio { factor, versus }, _, State::Counts(counts)) => {
+            (text::count_bound(CountBound::Ratio { factor, versus }), counts.log_e_win().1)
+        }
+        (Win::Level(level), Test::Level { unit, .. }, State::Level(state)) => (text::level(level, unit), state.log_e_win(level).1),
+        _ => return None,
+    };
+    Some(WinFinding { promised, log_e, threshold: risk.win_threshold })
 }
 
 fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
     let (target, critical) = match &guardrail.test {
         Test::Counts { target, critical, .. } => (text::count_bound(*target), text::count_bound(*critical)),
+        Test::Paired(pairs) => (text::count_bound(Paired::bound(pairs.target)), text::count_bound(Paired::bound(pairs.critical))),
+        Test::Gap(gap) => (text::gap_bound(gap.target), text::gap_bound(gap.critical)),
         Test::Level { target, critical, unit, .. } => (text::level_bound(*target, unit), text::level_bound(*critical, unit)),
         Test::Limit { target, critical, unit, .. } => (text::level(*target, unit), text::level(*critical, unit)),
         Test::Tripwire { .. } => ("none at all".into(), "none at all".into()),
@@ -136,9 +176,11 @@ fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
         interval: None,
         samples: (0, 0),
         effective_samples: None,
+        slices: Vec::new(),
         log_e_proof: None,
         log_e_harm: None,
         log_e_warning: None,
+        win: None,
         thresholds: (risk.proof_threshold, risk.harm_threshold),
         eta: None,
         message: format!("{} was not measured yet", guardrail.name),
@@ -171,7 +213,7 @@ fn found_counts(finding: Finding, counts: &CountState, bounds: Bounds, risk: &Ri
 }
 
 /// Estimate and interval in the target's own terms.
-fn estimate(counts: &CountState, target: CountBound) -> (Option<String>, Option<String>) {
+pub(super) fn estimate(counts: &CountState, target: CountBound) -> (Option<String>, Option<String>) {
     let (difference, ratio) = counts.estimates();
     let (estimate, interval, say): (_, _, fn(f64) -> String) = match target {
         CountBound::Difference { .. } => (difference.estimate(), difference.interval(DISPLAY_ALPHA, PLANNED_WINDOWS), text::points),
@@ -185,16 +227,17 @@ fn estimate(counts: &CountState, target: CountBound) -> (Option<String>, Option<
 }
 
 /// `accuracy is 31.4pp worse than stable (bad 33.2% of 214 vs 1.8% of 4 203)`.
-fn subject(name: &str, counts: &CountState, bounds: Bounds, interval: Option<&str>) -> String {
+pub(super) fn subject(name: &str, counts: &CountState, bounds: Bounds, interval: Option<&str>) -> String {
     let seen = counts.seen();
     let arm = |t: anytime_stats::Tally| {
-        if bounds.seconds {
+        if bounds.words == Words::Seconds {
             format!("{} in {} s", text::count(t.bad), text::count(t.total))
         } else {
             t.rate().map_or_else(|| "none".into(), |rate| format!("{} of {}", text::percent(rate), text::count(t.total)))
         }
     };
-    let numbers = format!("bad {} vs {}", arm(seen.candidate), arm(seen.champion));
+    let bad = if bounds.words == Words::Pairs { "wrong alone in" } else { "bad" };
+    let numbers = format!("{bad} {} vs {}", arm(seen.candidate), arm(seen.champion));
     let numbers = interval.map_or_else(|| numbers.clone(), |interval| format!("{numbers}; 95%: {interval}"));
     let (difference, ratio) = counts.estimates();
     let claim = match bounds.target {
@@ -214,7 +257,7 @@ fn subject(name: &str, counts: &CountState, bounds: Bounds, interval: Option<&st
 }
 
 /// Verdict, reason and sentence from three log e-values.
-fn decided(mut finding: Finding, subject: &str, evidences: &Evidences, risk: &Risk) -> Found {
+pub(super) fn decided(mut finding: Finding, subject: &str, evidences: &Evidences, risk: &Risk) -> Found {
     let Evidences { proof, harm, warning } = evidences;
     finding.log_e_proof = Some(*proof);
     finding.log_e_harm = Some(harm.0);
@@ -303,7 +346,7 @@ fn found_tripwire(mut finding: Finding, tripwire: &TripwireState) -> Found {
     Found { finding, suspicious: false }
 }
 
-fn whole(n: f64) -> u64 {
+pub(super) fn whole(n: f64) -> u64 {
     // Counts are not negative; what is too large saturates.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let whole = n.max(0.0).round() as u64;

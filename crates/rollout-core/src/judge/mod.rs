@@ -2,7 +2,9 @@
 //! It takes no decision: what a pass or a failure leads to is [`crate::decide`]'s. It alone makes a [`Pass`], and absence of evidence never does.
 
 mod finding;
+mod gap;
 mod outlook;
+mod slices;
 mod text;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -184,7 +186,8 @@ impl Case<'_> {
         } else {
             return None;
         };
-        let open: Vec<&str> = self.blocking().map(|(_, found)| found.finding.message.as_str()).collect();
+        let mut open: Vec<String> = self.blocking().map(|(_, found)| found.finding.message.clone()).collect();
+        open.extend(self.nothing_won());
         let guardrail = self.blocking().next().map_or("stage", |(guardrail, _)| guardrail.name.as_str());
         let message = if open.is_empty() { over } else { format!("{over}; {}", open.join("; ")) };
         Some(Failure { guardrail: guardrail.into(), reason: "MaxDurationExceeded".into(), message })
@@ -220,9 +223,18 @@ impl Case<'_> {
                 missing.push(found.finding.message.clone());
             }
         }
+        missing.extend(self.nothing_won());
         missing.extend(self.too_early(stage));
         missing.extend(self.too_little());
         missing
+    }
+
+    /// Before the pass that promotes, one of the promised wins must be there: a candidate that is merely harmless was not asked for.
+    fn nothing_won(&self) -> Option<String> {
+        let promotes = self.moment.last_step && self.moment.position.stage + 1 == self.plan.stages.len();
+        let wins: Vec<_> = self.found.iter().filter_map(|f| f.finding.win.as_ref().map(|win| (&f.finding.guardrail, win))).collect();
+        let none = promotes && !wins.is_empty() && !wins.iter().any(|(_, win)| win.is_shown());
+        none.then(|| wins.iter().map(|(name, win)| format!("{name}: {}", text::win(win))).collect::<Vec<_>>().join("; "))
     }
 
     /// Evidence about another place or another time gives no pass.
@@ -253,10 +265,10 @@ impl Case<'_> {
     fn too_little(&self) -> Vec<String> {
         let mut missing = Vec::new();
         let counted = self.guardrails().zip(&self.evidence.guardrails).filter_map(|((guardrail, found), tracked)| match &tracked.state {
-            State::Counts(counts) if found.finding.verdict != Verdict::Inactive => {
-                let left_out = found.finding.verdict == Verdict::Unmeasurable && self.ignored(guardrail);
-                (!left_out).then(|| counts.step_windows())
-            }
+            _ if found.finding.verdict == Verdict::Inactive => None,
+            _ if found.finding.verdict == Verdict::Unmeasurable && self.ignored(guardrail) => None,
+            State::Counts(counts) => Some(counts.step_windows()),
+            State::Gap(gap) => Some(gap.step_windows()),
             _ => None,
         });
         // Without counts the windows are those of judged time.

@@ -2,6 +2,7 @@
 
 use crate::plan::{CountBound, LevelBound, Reference};
 use crate::words;
+use crate::verdict::WinFinding;
 
 /// A number with at most `places` decimals and without trailing zeros.
 fn short(value: f64, places: usize) -> String {
@@ -87,6 +88,22 @@ pub(crate) fn count_bound_short(bound: CountBound) -> String {
         CountBound::Ratio { factor, versus } => format!("{} vs {}", ratio(factor), arm(versus)),
         CountBound::Absolute(limit) => percent(limit),
     }
+}
+
+/// A promised win, and whether it is there.
+pub(super) fn win(win: &WinFinding) -> String {
+    let WinFinding { promised, log_e: found, threshold } = win;
+    let (found, threshold) = (log_e(*found), log_e(*threshold));
+    if win.is_shown() {
+        format!("the promised {promised} is shown: ln E {found} ≥ {threshold}")
+    } else {
+        format!("the promised {promised} is not shown yet: ln E {found} of {threshold}")
+    }
+}
+
+/// A bound on a gap as it is written.
+pub(super) fn gap_bound(gap: f64) -> String {
+    format!("{}pp", short(gap * 100.0, 4))
 }
 
 /// A bound on a level as it is written.

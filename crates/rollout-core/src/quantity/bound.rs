@@ -34,11 +34,11 @@ pub enum Bound {
         /// Compared with what.
         versus: Reference,
     },
-    /// `5%`, `30W`, `100`: at most this.
+    /// `5%`, `30W`, `100`, `5pp` for a gap: at most this.
     Absolute {
         /// The number as written, at least 0.
         value: f64,
-        /// `%`, or the unit of a gauge; may be empty.
+        /// `%`, `pp`, or the unit of a gauge; may be empty.
         unit: String,
     },
 }
@@ -70,9 +70,7 @@ fn read(text: &str) -> Option<Bound> {
             Some(Bound::Difference { margin: number, unit: unit.to_owned(), versus })
         }
         (false, "x", Some(versus)) if number > 0.0 => Some(Bound::Ratio { factor: number, versus }),
-        (false, _, None) if unit != "x" && unit != "pp" && (unit == "%" || is_unit(unit)) => {
-            Some(Bound::Absolute { value: number, unit: unit.to_owned() })
-        }
+        (false, _, None) if unit != "x" && (unit == "%" || is_unit(unit)) => Some(Bound::Absolute { value: number, unit: unit.to_owned() }),
         _ => None,
     }
 }
@@ -114,6 +112,7 @@ mod tests {
         check("+2W vs stable", Bound::Difference { margin: 2.0, unit: "W".into(), versus: stable });
         check("+3 vs stable", Bound::Difference { margin: 3.0, unit: String::new(), versus: stable });
         check("1.25x vs stable", Bound::Ratio { factor: 1.25, versus: stable });
+        check("5pp", Bound::Absolute { value: 5.0, unit: "pp".into() });
         check("0.5%", Bound::Absolute { value: 0.5, unit: "%".into() });
         check("512MiB", Bound::Absolute { value: 512.0, unit: "MiB".into() });
         check("100", Bound::Absolute { value: 100.0, unit: String::new() });
@@ -123,7 +122,6 @@ mod tests {
     fn unfinished_or_mixed_forms_are_refused_with_the_value_found() {
         for bad in [
             "",
-            "2pp",
             "2pp vs stable",
             "+2pp",
             "+2pp vs teacher",

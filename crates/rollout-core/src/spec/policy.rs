@@ -151,6 +151,12 @@ pub struct Guardrail {
     /// Share of requests slower than an edge of a histogram.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
+    /// Pairs: the same request answered by both models, compared by a collector that counts who was wrong alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired: Option<Paired>,
+    /// Gap between groups: the largest difference of their shares of an event, on the candidate's requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fairness: Option<Fairness>,
     /// A measured level such as power, averaged over time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gauge: Option<Gauge>,
@@ -160,12 +166,15 @@ pub struct Guardrail {
     /// A counter that must not move on the candidate at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tripwire: Option<Tripwire>,
-    /// Promote only when proven better than this, such as "+2pp vs stable", "1.25x vs stable", "5%", "30W". Not for tripwire.
+    /// Promote only when proven better than this, such as "+2pp vs stable", "1.25x vs stable", "5%", "30W"; "5pp" for fairness. Not for tripwire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<BoundText>,
     /// Roll back when proven worse than this; same form as target. Default: the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical: Option<BoundText>,
+    /// The promised win, such as "0.8x vs stable" for proportion, rate and latency, or a level below target such as "25W" for gauge. Where guardrails have one, at least one win must be shown before promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<BoundText>,
     /// Share of the rollback risk relative to the other guardrails, 1 to 100. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
@@ -173,17 +182,48 @@ pub struct Guardrail {
     /// What to do when it cannot be measured: Hold (default), Rollback, or Ignore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unmeasurable: Option<OnUnmeasurable>,
-    /// Stage types in which it counts. Default: all; but Canary and ABTest for a proportion or rate over outcomes, that is, with one of the words correct, incorrect, wrong, accuracy, outcome, feedback, truth, label, conversion, click in its metric or label names.
+    /// Stage types in which it counts. Default: all; but Canary and ABTest for a proportion or rate over outcomes, that is, with one of the words correct, incorrect, wrong, accuracy, outcome, feedback, truth, label, conversion, click in its metric or label names; Shadow for paired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub stages: Vec<super::StageKind>,
     /// Absolute bounds only: also passes while the candidate is not worse than stable. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub or_not_worse_than_stable: Option<bool>,
+    /// The same for every value of a label, so that a good average does not hide a bad part. For proportion, latency, and rate with exposure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slices: Option<Slices>,
     /// Label that names the workload's pod on exporters that serve many pods, such as exported_pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::label")]
     pub pod_label: Option<String>,
+}
+
+/// Parts of the traffic that are judged one by one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Slices {
+    /// Label of the guardrail's own series whose values are the slices, such as region. The first 16 values have a slice each, all others share one.
+    #[schemars(schema_with = "rules::label")]
+    pub label: String,
+    /// Bound of every slice, in the form of target and no stricter: proven worse in one slice rolls back. Default: critical.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<BoundText>,
+    /// Events of the candidate from which on a slice must be proven, 1 to 1000000. Default 100; a slice with fewer is only reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_samples: Option<i32>,
+    /// What a slice with that many events does to the pass while it is not proven: Block (default) or Warn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_unproven: Option<OnUnproven>,
+}
+
+/// What a slice does that is not proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum OnUnproven {
+    /// The guardrail passes only when it is proven too.
+    Block,
+    /// It is named in the finding, and the guardrail passes.
+    Warn,
 }
 
 /// Share of bad events among all events.
@@ -221,6 +261,40 @@ pub struct Latency {
     /// Unit of the edges. Default Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<LatencyUnit>,
+}
+
+/// Pairs of answers to the same request.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::paired()))]
+pub struct Paired {
+    /// Counter of pairs in which only the candidate was wrong, such as pairs_total{wrong="candidate"}.
+    pub candidate_wrong: SelectorText,
+    /// Counter of pairs in which only stable was wrong, such as pairs_total{wrong="stable"}.
+    pub stable_wrong: SelectorText,
+    /// Counter of all pairs, such as pairs_total.
+    pub total: SelectorText,
+    /// Label of the counters that names the candidate's revision, on a collector of its own. Default: the counters are on the candidate's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::label")]
+    pub revision_label: Option<String>,
+}
+
+/// Gap between groups.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::fairness()))]
+pub struct Fairness {
+    /// Counter of the events whose share is compared, such as model_decisions_total{decision="positive"}.
+    pub events: SelectorText,
+    /// Counter of all events, such as model_decisions_total.
+    pub total: SelectorText,
+    /// Label of both counters that names the group.
+    #[schemars(schema_with = "rules::label")]
+    pub label: String,
+    /// The values of the label that are compared with each other, 2 to 6.
+    #[schemars(length(min = 2, max = 6), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
+    pub groups: Vec<String>,
 }
 
 /// Unit of a histogram's edges.

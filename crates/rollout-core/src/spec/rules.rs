@@ -6,6 +6,10 @@ use serde_json::{Value, json};
 
 use crate::quantity::{ranges, string_rule};
 
+mod bounds;
+
+pub(crate) use bounds::*;
+
 /// The shape of a duration, as a guard: a malformed one already has its own message.
 const DURATION: &str = "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?([0-9]{1,9}ms)?$";
 /// The number of a bound.
@@ -295,139 +299,4 @@ pub(crate) fn prometheus() -> Value {
             "bearer or basic, which keep the secret in a Secret",
         ),
     ])
-}
-
-/// What remains of a bound without its number.
-fn form(bound: &str) -> String {
-    format!("{bound}.replace({bound}.find('{NUMBER}'), '', 1)")
-}
-
-fn number(bound: &str) -> String {
-    format!("double({bound}.find('{NUMBER}'))")
-}
-
-/// The bounds of a proportion or a latency.
-pub(crate) const COUNT_BOUND: &str =
-    "\"5%\" (above 0%, below 100%), \"+2pp vs stable\" (below 100pp) or \"1.25x vs stable\" (at least 1x); stable or baseline";
-/// The bounds of a rate.
-pub(crate) const RATE_BOUND: &str = "\"1.25x vs stable\" (at least 1x); stable or baseline";
-/// The kinds of guardrail.
-pub(crate) const KINDS: [&str; 6] = ["proportion", "rate", "latency", "gauge", "limit", "tripwire"];
-
-pub(crate) fn guardrail() -> Value {
-    let each = |text: fn(&str) -> String| KINDS.map(|kind| format!("(has(self.{kind}) ? {})", text(kind))).join(" + ");
-    let count = each(|_| "1 : 0".to_owned());
-    // Lists joined to a string are over the cost budget; literals put together are not.
-    let names = each(|kind| format!("'{kind}, ' : ''"));
-    let mut rules = vec![
-        json!({
-            "rule": format!("{count} == 1"),
-            "message": format!("expected exactly one of {}", KINDS.join(", ")),
-            "messageExpression": format!(
-                "'found ' + ({count} == 0 ? 'none, ' : '') + {names} + 'expected exactly one of {}'",
-                KINDS.join(", ")
-            ),
-        }),
-        rule(".target", "has(self.target) || has(self.tripwire)", "'none'", "a bound, such as +2pp vs stable, 1.25x vs stable, 5% or 30W"),
-        rule(
-            "",
-            "!has(self.tripwire) || (!has(self.target) && !has(self.critical))",
-            "(has(self.target) ? 'target' : 'critical') + ' beside tripwire'",
-            "no bound: a tripwire allows nothing",
-        ),
-    ];
-    rules.extend(targets());
-    rules.extend(critical_bounds());
-    rules.push(rule(
-        ".orNotWorseThanStable",
-        "!has(self.orNotWorseThanStable) || !self.orNotWorseThanStable || \
-         ((has(self.proportion) || has(self.latency)) && has(self.target) && self.target.endsWith('%'))",
-        "'true with target ' + (has(self.target) ? '\"' + self.target + '\"' : 'none')",
-        "it only with an absolute target of a proportion or latency, such as 5%",
-    ));
-    Value::Array(rules)
-}
-
-/// Every kind takes its own forms of a target.
-fn targets() -> [Value; 4] {
-    let target = "self.target";
-    let found = "'\"' + self.target + '\"'";
-    let n = number(target);
-    let unit = |kind: &str| format!("(has(self.{kind}.unit) ? self.{kind}.unit : '')");
-    let difference = |kind: &str| format!("(has(self.{kind}.unit) && self.{kind}.unit == '%' ? 'pp' : {})", unit(kind));
-    let (gauge, gauge_difference, limit) = (unit("gauge"), difference("gauge"), unit("limit"));
-    [
-        rule(
-            ".target",
-            &format!(
-                "!has(self.target) || !(has(self.proportion) || has(self.latency)) || \
-                 (self.target.matches('^([+]{NUMBER}pp vs (stable|baseline)|{NUMBER}x vs (stable|baseline)|{NUMBER}%)$') && \
-                 (self.target.contains('x') ? {n} >= 1.0 : {n} < 100.0 && ({n} > 0.0 || self.target.contains('pp'))))"
-            ),
-            found,
-            COUNT_BOUND,
-        ),
-        rule(
-            ".target",
-            &format!("!has(self.target) || !has(self.rate) || (self.target.matches('^{NUMBER}x vs (stable|baseline)$') && {n} >= 1.0)"),
-            found,
-            RATE_BOUND,
-        ),
-        rule(
-            ".target",
-            &format!(
-                "!has(self.target) || !has(self.gauge) || (self.target.matches('^[+]?{NUMBER}') && {} in \
-                 [{gauge}, '+' + {gauge_difference} + ' vs stable', '+' + {gauge_difference} + ' vs baseline'])",
-                form(target)
-            ),
-            found,
-            &format!("\"30' + {gauge} + '\" or \"+2' + {gauge_difference} + ' vs stable\", in the unit of the gauge; stable or baseline"),
-        ),
-        rule(
-            ".target",
-            &format!("!has(self.target) || !has(self.limit) || (self.target.matches('^{NUMBER}') && {} == {limit})", form(target)),
-            found,
-            &format!("\"512' + {limit} + '\", in the unit of the limit"),
-        ),
-    ]
-}
-
-/// The critical bound takes the form of the target, whatever the kind, and is no stricter.
-fn critical_bounds() -> [Value; 2] {
-    let (target, critical) = ("self.target", "self.critical");
-    let n = number(target);
-    [
-        rule(
-            ".critical",
-            &format!(
-                "!has(self.critical) || !has(self.target) || {target}.find('{NUMBER}') == '' || ({critical}.find('{NUMBER}') != '' && {} == {} && \
-                 {} >= {n} && ({} < 100.0 || !(has(self.proportion) || has(self.latency)) || self.target.contains('x')))",
-                form(critical),
-                form(target),
-                number(critical),
-                number(critical)
-            ),
-            "'\"' + self.critical + '\"'",
-            "the form of target and at least its value, \"' + self.target + '\"",
-        ),
-        rule(
-            ".critical",
-            "!has(self.critical) || has(self.target) || has(self.tripwire)",
-            "'\"' + self.critical + '\" without target'",
-            "a target beside it",
-        ),
-    ]
-}
-
-pub(crate) fn proportion() -> Value {
-    json!([rule(".bad", "self.bad != self.total", "'\"' + self.bad + '\" as bad and as total'", "bad events to be some of all events")])
-}
-
-pub(crate) fn latency() -> Value {
-    json!([rule(
-        ".histogram",
-        "!self.histogram.matches('^[a-zA-Z0-9_:]*_(bucket|count|sum)([{]|$)')",
-        "'\"' + self.histogram + '\"'",
-        "the base name of a histogram, without _bucket, _count or _sum",
-    )])
 }

@@ -1,15 +1,17 @@
 //! One guardrail: exactly one kind, bounds in the form of that kind, the stages it counts in.
 //! Does not know the rollout; whether its stages or a baseline exist is checked by the parent.
 
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Selector, Test};
-use crate::quantity::{Bound, SelectorText, is_unit, ranges};
-use crate::spec::{self, LatencyUnit, OnUnmeasurable, StageKind, rules};
+use crate::plan::{CountBound, CountSource, Gap, Guardrail, LevelBound, Paired, PlannedSlices, Reference, Selector, Test, Win};
+use crate::quantity::{Bound, BoundText, SelectorText, is_unit, ranges};
+use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
 use super::{Problems, is_label, is_name, quoted};
 
 /// Words in metric and label names that say: this needs the true answer, which shadow traffic never gets.
 const OUTCOME_WORDS: [&str; 10] =
     ["correct", "incorrect", "wrong", "accuracy", "outcome", "feedback", "truth", "label", "conversion", "click"];
+/// Events of the candidate from which on a slice counts, when nothing else is said.
+const DEFAULT_SLICE_SAMPLES: i32 = 100;
 const ALL_STAGES: [StageKind; 3] = [StageKind::Shadow, StageKind::Canary, StageKind::ABTest];
 
 /// The problems of one guardrail, with its path in front.
@@ -54,7 +56,17 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         format!("true with target {}", typed.target.as_ref().map_or_else(|| "none".to_owned(), |target| quoted(target.as_str()))),
         "it only with an absolute target of a proportion or latency, such as 5%",
     );
-    let test = test(typed, or_not_worse, site)?;
+    let test = test(typed, or_not_worse, site);
+    let slices = typed.slices.as_ref().map(|slices| planned_slices(slices, typed, test.as_ref(), site));
+    let test = test?;
+    let win = match &typed.expect {
+        Some(text) => Some(promised(text, typed, &test, site)?),
+        None => None,
+    };
+    let slices = match slices {
+        Some(read) => Some(read?),
+        None => None,
+    };
     Some(Guardrail {
         name: typed.name.clone(),
         stages: stages(typed, &test),
@@ -62,6 +74,73 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         weight: f64::from(weight),
         on_unmeasurable: typed.on_unmeasurable.unwrap_or(OnUnmeasurable::Hold),
         pod_label: typed.pod_label.clone(),
+        win,
+        slices,
+    })
+}
+
+/// The promised win, in the form of its kind.
+fn promised(text: &BoundText, typed: &spec::Guardrail, test: &Test, site: &mut Site) -> Option<Win> {
+    let (win, expected) = match test {
+        Test::Counts { .. } => {
+            let win = match text.parse() {
+                Ok(Bound::Ratio { factor, versus }) if factor < 1.0 => Some(Win::Ratio { factor, versus }),
+                _ => None,
+            };
+            (win, rules::COUNT_WIN.to_owned())
+        }
+        Test::Level { target: LevelBound::Absolute(target), unit: own, .. } => {
+            let win = match text.parse() {
+                Ok(Bound::Absolute { value, unit }) if unit == *own && value < *target => Some(Win::Level(value)),
+                _ => None,
+            };
+            let target = typed.target.as_ref().map_or_else(String::new, |target| quoted(target.as_str()));
+            (win, format!("a level below target, {target}"))
+        }
+        _ => {
+            let beside = if typed.gauge.is_some() { "a relative target" } else { "another kind" };
+            site.add("expect", format!("expect beside {beside}"), rules::WINNERS);
+            return None;
+        }
+    };
+    site.check(win.is_some(), "expect", quoted(text.as_str()), expected);
+    win
+}
+
+/// The slices with their defaults; `test` is `None` when the guardrail itself cannot be read.
+fn planned_slices(slices: &spec::Slices, typed: &spec::Guardrail, test: Option<&Test>, site: &mut Site) -> Option<PlannedSlices> {
+    site.check(is_label(&slices.label), "slices.label", quoted(&slices.label), rules::LABEL);
+    let min_samples = slices.min_samples.unwrap_or(DEFAULT_SLICE_SAMPLES);
+    let in_range = (1..=1_000_000).contains(&min_samples);
+    site.check(in_range, "slices.minSamples", min_samples.to_string(), "a whole number from 1 to 1000000");
+    let has_events =
+        typed.proportion.is_some() || typed.latency.is_some() || typed.rate.as_ref().is_some_and(|rate| rate.exposure.is_some());
+    if !has_events {
+        let beside = if typed.rate.is_some() { "rate without exposure" } else { "another kind" };
+        site.add("slices", format!("slices beside {beside}"), rules::SLICED);
+        return None;
+    }
+    let Test::Counts { critical, .. } = test? else { return None };
+    let bound = match &slices.target {
+        None => *critical,
+        Some(text) => {
+            let own = typed.target.as_ref().and_then(|target| target.parse().ok())?;
+            let read = text.parse().ok().filter(|bound| fits(typed, bound) && is_no_stricter(bound, &own));
+            let whole = typed.target.as_ref().map_or_else(String::new, |target| quoted(target.as_str()));
+            site.check(
+                read.is_some(),
+                "slices.target",
+                quoted(text.as_str()),
+                format!("the form of target and at least its value, {whole}"),
+            );
+            count_bound(&read?)
+        }
+    };
+    Some(PlannedSlices {
+        label: slices.label.clone(),
+        bound,
+        min_samples: f64::from(min_samples),
+        on_unproven: slices.on_unproven.unwrap_or(OnUnproven::Block),
     })
 }
 
@@ -70,6 +149,8 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
         typed.proportion.is_some(),
         typed.rate.is_some(),
         typed.latency.is_some(),
+        typed.paired.is_some(),
+        typed.fairness.is_some(),
         typed.gauge.is_some(),
         typed.limit.is_some(),
         typed.tripwire.is_some(),
@@ -102,6 +183,15 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
             critical: count_bound(&critical),
             or_not_worse_than_stable: or_not_worse,
         },
+        Sources::Paired([candidate_wrong, stable_wrong, total], revision_label) => {
+            let (target, critical) = (margin(&target)?, margin(&critical)?);
+            Test::Paired(Paired { candidate_wrong, stable_wrong, total, revision_label, target, critical })
+        }
+        Sources::Gap(bad, total, label, groups) => {
+            // The gap is read aloud in percentage points.
+            let (target, critical) = (absolute(&target)? / 100.0, absolute(&critical)? / 100.0);
+            Test::Gap(Gap { bad, total, label, groups, target, critical })
+        }
         Sources::Level(series) if typed.limit.is_some() => {
             Test::Limit { series, unit, target: absolute(&target)?, critical: absolute(&critical)? }
         }
@@ -111,6 +201,8 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
 
 enum Sources {
     Counts(CountSource, CountSource),
+    Paired([CountSource; 3], Option<String>),
+    Gap(CountSource, CountSource, String, Vec<String>),
     Level(Selector),
 }
 
@@ -133,6 +225,12 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
     if let Some(latency) = &typed.latency {
         return latency_sources(latency, site);
     }
+    if let Some(paired) = &typed.paired {
+        return paired_sources(paired, site);
+    }
+    if let Some(fairness) = &typed.fairness {
+        return fairness_sources(fairness, site);
+    }
     let (field, gauge) = match (&typed.gauge, &typed.limit) {
         (Some(gauge), _) => ("gauge", gauge),
         (None, Some(limit)) => ("limit", limit),
@@ -142,6 +240,37 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
     let good = unit == "%" || (is_unit(unit) && unit != "x" && unit != "pp");
     site.check(good, &format!("{field}.unit"), quoted(unit), rules::UNIT);
     site.selector(&format!("{field}.query"), &gauge.query).map(Sources::Level)
+}
+
+fn paired_sources(paired: &spec::Paired, site: &mut Site) -> Option<Sources> {
+    let candidate = site.selector("paired.candidateWrong", &paired.candidate_wrong);
+    let stable = site.selector("paired.stableWrong", &paired.stable_wrong);
+    let total = site.selector("paired.total", &paired.total);
+    let twice = |text: &SelectorText| format!("{} twice", quoted(text.as_str()));
+    let is_alone = candidate.is_none() || (candidate != total && candidate != stable);
+    site.check(is_alone, "paired.candidateWrong", twice(&paired.candidate_wrong), "three different counters");
+    site.check(stable.is_none() || stable != total, "paired.stableWrong", twice(&paired.stable_wrong), "three different counters");
+    let label = paired.revision_label.as_deref();
+    site.check(label.is_none_or(is_label), "paired.revisionLabel", quoted(label.unwrap_or_default()), rules::LABEL);
+    Some(Sources::Paired([candidate?, stable?, total?].map(CountSource::Counter), paired.revision_label.clone()))
+}
+
+fn fairness_sources(fairness: &spec::Fairness, site: &mut Site) -> Option<Sources> {
+    let events = site.selector("fairness.events", &fairness.events);
+    let total = site.selector("fairness.total", &fairness.total);
+    let found = format!("{} as events and as total", quoted(fairness.events.as_str()));
+    site.check(events.is_none() || events != total, "fairness.events", found, "events to be some of all events");
+    site.check(is_label(&fairness.label), "fairness.label", quoted(&fairness.label), rules::LABEL);
+    let groups = &fairness.groups;
+    let distinct: std::collections::BTreeSet<&String> = groups.iter().filter(|group| (1..=64).contains(&group.len())).collect();
+    let is_good = (2..=6).contains(&groups.len()) && distinct.len() == groups.len();
+    site.check(
+        is_good,
+        "fairness.groups",
+        format!("[{}]", groups.join(", ")),
+        "2 to 6 different values of the label, of 1 to 64 characters",
+    );
+    Some(Sources::Gap(CountSource::Counter(events?), CountSource::Counter(total?), fairness.label.clone(), groups.clone()))
 }
 
 fn latency_sources(latency: &spec::Latency, site: &mut Site) -> Option<Sources> {
@@ -194,6 +323,12 @@ fn fits(typed: &spec::Guardrail, bound: &Bound) -> bool {
     if typed.rate.is_some() {
         return matches!(bound, Bound::Ratio { factor, .. } if *factor >= 1.0);
     }
+    if typed.paired.is_some() {
+        return matches!(bound, Bound::Difference { margin, unit, versus: Reference::Stable } if unit == "pp" && *margin < 100.0);
+    }
+    if typed.fairness.is_some() {
+        return matches!(bound, Bound::Absolute { value, unit } if unit == "pp" && *value > 0.0 && *value < 100.0);
+    }
     if let Some(gauge) = typed.gauge.as_ref().or(typed.limit.as_ref()) {
         let own = gauge.unit.as_deref().unwrap_or_default();
         return match bound {
@@ -217,6 +352,12 @@ fn difference_unit(unit: &str) -> &str {
 fn forms(typed: &spec::Guardrail) -> String {
     if typed.rate.is_some() {
         return rules::RATE_BOUND.to_owned();
+    }
+    if typed.paired.is_some() {
+        return rules::PAIRED_BOUND.to_owned();
+    }
+    if typed.fairness.is_some() {
+        return rules::GAP_BOUND.to_owned();
     }
     match (&typed.gauge, &typed.limit) {
         (Some(gauge), _) => {
@@ -255,6 +396,14 @@ fn level_bound(bound: &Bound) -> Option<LevelBound> {
     }
 }
 
+/// The margin of a difference in percentage points, as a fraction.
+fn margin(bound: &Bound) -> Option<f64> {
+    match bound {
+        Bound::Difference { margin, .. } => Some(margin / 100.0),
+        _ => None,
+    }
+}
+
 fn absolute(bound: &Bound) -> Option<f64> {
     match bound {
         Bound::Absolute { value, .. } => Some(*value),
@@ -267,8 +416,12 @@ fn stages(typed: &spec::Guardrail, test: &Test) -> Vec<StageKind> {
     if !typed.stages.is_empty() {
         return ALL_STAGES.into_iter().filter(|kind| typed.stages.contains(kind)).collect();
     }
+    if let Test::Paired(_) = test {
+        // Only copied requests are answered by both.
+        return vec![StageKind::Shadow];
+    }
     let needs_outcome = match test {
-        Test::Counts { bad: CountSource::Counter(bad), total, .. } => {
+        Test::Counts { bad: CountSource::Counter(bad), total, .. } | Test::Gap(Gap { bad: CountSource::Counter(bad), total, .. }) => {
             is_outcome(bad) || matches!(total, CountSource::Counter(total) if is_outcome(total))
         }
         _ => false,

@@ -5,7 +5,9 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::plan::{CountBound, CountSource, Guardrail, IdCarrier, LevelBound, Plan, PlannedStage, Reference, Test};
+use crate::plan::{
+    CountBound, CountSource, Gap, Guardrail, IdCarrier, LevelBound, Paired, Plan, PlannedSlices, PlannedStage, Reference, Test, Win,
+};
 use crate::revision::canonical;
 
 /// 8 lower-case hexadecimal characters of SHA-256 over the canonical JSON of policy, stages and matchers.
@@ -51,20 +53,39 @@ fn stage(stage: &PlannedStage) -> Value {
 }
 
 fn guardrail(guardrail: &Guardrail) -> Value {
-    json!({
+    let mut value = json!({
         "name": guardrail.name,
         "test": test(&guardrail.test),
         "weight": guardrail.weight,
         "onUnmeasurable": guardrail.on_unmeasurable,
         "stages": guardrail.stages,
         "podLabel": guardrail.pod_label,
-    })
+    });
+    // Absent where it is not used: a plan without it keeps the hash that running attempts know.
+    if let (Some(slices), Some(fields)) = (&guardrail.slices, value.as_object_mut()) {
+        let PlannedSlices { label, bound, min_samples, on_unproven } = slices;
+        fields.insert("slices".to_owned(), json!([label, count_bound(*bound), min_samples, on_unproven]));
+    }
+    if let (Some(win), Some(fields)) = (guardrail.win, value.as_object_mut()) {
+        let win = match win {
+            Win::Ratio { factor, versus } => json!(["ratio", factor, reference(versus)]),
+            Win::Level(level) => json!(["level", level]),
+        };
+        fields.insert("win".to_owned(), win);
+    }
+    value
 }
 
 fn test(test: &Test) -> Value {
     match test {
         Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
             json!(["counts", source(bad), source(total), count_bound(*target), count_bound(*critical), or_not_worse_than_stable])
+        }
+        Test::Paired(Paired { candidate_wrong, stable_wrong, total, revision_label, target, critical }) => {
+            json!(["paired", source(candidate_wrong), source(stable_wrong), source(total), revision_label, target, critical])
+        }
+        Test::Gap(Gap { bad, total, label, groups, target, critical }) => {
+            json!(["gap", source(bad), source(total), label, groups, target, critical])
         }
         Test::Level { series, unit, target, critical } => {
             json!(["level", series.to_string(), unit, level_bound(*target), level_bound(*critical)])

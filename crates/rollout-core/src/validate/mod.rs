@@ -13,7 +13,7 @@ use std::fmt;
 
 pub use template::template;
 
-use crate::plan::{CountBound, Guardrail, LevelBound, Plan, Reference, Test};
+use crate::plan::{CountBound, Guardrail, LevelBound, Plan, Reference, Test, Win};
 use crate::quantity::{DurationRange, DurationText, SelectorText, duration_text};
 use crate::spec::{PolicySpec, RolloutSpec, StageKind};
 
@@ -186,9 +186,11 @@ fn check_coverage(plan: &Plan, problems: &mut Problems) {
 fn check_references(plan: &Plan, policy: &PolicySpec, problems: &mut Problems) {
     for (index, (guardrail, typed)) in plan.guardrails.iter().zip(&policy.guardrails).enumerate() {
         let (target, critical) = references(guardrail);
+        let win = matches!(guardrail.win, Some(Win::Ratio { versus: Reference::Baseline, .. }));
+        let win_text = typed.expect.as_ref().filter(|_| win);
         let target_text = typed.target.as_ref().filter(|_| target == Some(Reference::Baseline));
         let critical_text = typed.critical.as_ref().filter(|_| critical == Some(Reference::Baseline));
-        for (field, text) in [("target", target_text), ("critical", critical_text)] {
+        for (field, text) in [("target", target_text), ("critical", critical_text), ("expect", win_text)] {
             if let Some(text) = text {
                 problems.add(
                     format_args!("guardrails[{index}].{field}"),
@@ -212,7 +214,7 @@ fn references(guardrail: &Guardrail) -> (Option<Reference>, Option<Reference>) {
     match &guardrail.test {
         Test::Counts { target, critical, .. } => (of_count(target), of_count(critical)),
         Test::Level { target, critical, .. } => (of_level(target), of_level(critical)),
-        Test::Limit { .. } | Test::Tripwire { .. } => (None, None),
+        Test::Paired(_) | Test::Gap(_) | Test::Limit { .. } | Test::Tripwire { .. } => (None, None),
     }
 }
 

@@ -102,6 +102,40 @@ fn bounds_become_fractions_and_critical_defaults_to_target() {
 }
 
 #[test]
+fn pairs_count_in_shadow_stages_and_become_fractions() {
+    let guardrail = one_guardrail(&json!({
+        "name": "a", "paired": {"candidateWrong": "b", "stableWrong": "c", "total": "p"}, "target": "+1pp vs stable", "critical": "+2pp vs stable",
+    }));
+    let Test::Paired(pairs) = &guardrail.test else { panic!("{guardrail:?}") };
+    assert_eq!((pairs.target, pairs.critical, &pairs.revision_label), (0.01, 0.02, &None));
+    assert_eq!(guardrail.stages, [StageKind::Shadow]);
+}
+
+#[test]
+fn slices_take_the_critical_bound_and_block_unless_told_otherwise() {
+    let mut typed = json!({"name": "a", "proportion": {"bad": "b", "total": "t"}, "target": "+2pp vs stable", "critical": "+5pp vs stable", "slices": {"label": "region"}});
+    let bound = |margin| CountBound::Difference { margin, versus: Reference::Stable };
+    let slices = one_guardrail(&typed).slices.unwrap();
+    assert_eq!((slices.label.as_str(), slices.bound, slices.min_samples), ("region", bound(0.05), 100.0));
+    assert_eq!(slices.on_unproven, crate::spec::OnUnproven::Block);
+    typed["slices"] = json!({"label": "region", "target": "+9pp vs stable", "minSamples": 7, "onUnproven": "Warn"});
+    let slices = one_guardrail(&typed).slices.unwrap();
+    assert_eq!((slices.bound, slices.min_samples, slices.on_unproven), (bound(0.09), 7.0, crate::spec::OnUnproven::Warn));
+}
+
+#[test]
+fn slices_are_part_of_the_hash_and_plans_without_them_keep_theirs() {
+    let hash = |guardrail: Value| validate(&rollout(&json!({})), &policy(&json!({"guardrails": [guardrail]}))).unwrap().hash;
+    let plain = json!({"name": "a", "proportion": {"bad": "b", "total": "t"}, "target": "+2pp vs stable"});
+    let mut sliced = plain.clone();
+    sliced["slices"] = json!({"label": "region"});
+    assert_ne!(hash(plain.clone()), hash(sliced.clone()));
+    let first = hash(sliced.clone());
+    sliced["slices"]["minSamples"] = json!(7);
+    assert_ne!(hash(sliced), first);
+}
+
+#[test]
 fn a_slow_request_is_one_above_the_edge_in_the_unit_of_the_histogram() {
     for (unit, expected) in [("Seconds", 0.1), ("Milliseconds", 100.0)] {
         let guardrail = one_guardrail(

@@ -5,12 +5,16 @@
 #![allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
 
 mod chance;
+mod fairness;
 mod glance;
 mod measuring;
+mod paired;
 mod plans;
 mod replay;
 mod run;
+mod slices;
 mod traffic;
 mod verdicts;
 mod wild;
+mod wins;
 mod world;

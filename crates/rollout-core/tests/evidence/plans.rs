@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use rollout_core::plan::*;
-use rollout_core::spec::{OnInconclusive, OnUnmeasurable, Parked, ReadyWhen, StageKind};
+use rollout_core::spec::{OnInconclusive, OnUnmeasurable, OnUnproven, Parked, ReadyWhen, StageKind};
 use rollout_core::weights::Exposure;
 
 pub fn selector(metric: &str, matchers: &[(&str, &str)]) -> Selector {
@@ -20,7 +20,20 @@ pub fn guardrail(name: &str, test: Test) -> Guardrail {
         on_unmeasurable: OnUnmeasurable::Hold,
         stages: vec![StageKind::Shadow, StageKind::Canary, StageKind::ABTest],
         pod_label: None,
+        win: None,
+        slices: None,
     }
+}
+
+/// The same by the values of `label`, with a bound of their own.
+pub fn sliced(guardrail: Guardrail, label: &str, bound: CountBound, min_samples: f64, on_unproven: OnUnproven) -> Guardrail {
+    Guardrail { slices: Some(PlannedSlices { label: label.into(), bound, min_samples, on_unproven }), ..guardrail }
+}
+
+/// Wrong answers among all, on counters that say from which region a request came.
+pub fn regional(target: f64, critical: f64) -> Guardrail {
+    let bad = selector("answers_total", &[("correct", "false")]);
+    counts("accuracy", bad, selector("answers_total", &[]), points(target), points(critical))
 }
 
 pub fn points(margin: f64) -> CountBound {

@@ -1,7 +1,7 @@
 //! Runs an attempt step by step in a simulated world and keeps what was judged.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rollout_core::evidence::Evidence;
+use rollout_core::evidence::{Checkpoint, Evidence};
 use rollout_core::judge::{Moment, judge};
 use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
@@ -106,6 +106,44 @@ impl Run {
             self.tick();
         }
         self.judge()
+    }
+}
+
+/// What a restart may not change: verdicts and counts exactly, log e-values to 1e-9.
+pub fn assert_same(got: &Judgement, expected: &Judgement, what: &str) {
+    assert_eq!(got.findings.len(), expected.findings.len(), "{what}");
+    for (a, b) in got.findings.iter().zip(&expected.findings) {
+        assert_eq!((a.verdict, &a.reason, a.samples), (b.verdict, &b.reason, b.samples), "{what}");
+        let close = |x: Option<f64>, y: Option<f64>| assert!((x.unwrap_or(0.0) - y.unwrap_or(0.0)).abs() <= 1e-9, "{what}: {x:?} {y:?}");
+        close(a.log_e_proof, b.log_e_proof);
+        close(a.log_e_harm, b.log_e_harm);
+        close(a.log_e_warning, b.log_e_warning);
+        assert_eq!(a.slices.len(), b.slices.len(), "{what}");
+        for (x, y) in a.slices.iter().zip(&b.slices) {
+            assert_eq!((&x.slice, x.verdict, x.counts, x.samples), (&y.slice, y.verdict, y.counts, y.samples), "{what}");
+            close(Some(x.log_e_proof), Some(y.log_e_proof));
+            close(Some(x.log_e_harm), Some(y.log_e_harm));
+        }
+    }
+}
+
+/// Runs `ticks` instants and checks that evidence restored before the `starts`-th and replayed from there judges the same.
+pub fn assert_restart_changes_nothing(run: &mut Run, ticks: usize, starts: &[usize], mut meanwhile: impl FnMut(usize, &mut World)) {
+    let (mut readings, mut checkpoints) = (Vec::new(), Vec::new());
+    for tick in 0..ticks {
+        meanwhile(tick, &mut run.world);
+        checkpoints.push(run.evidence.checkpoint());
+        run.tick();
+        readings.push((run.world.now, run.world.readings(&run.plan)));
+    }
+    let expected = run.judge();
+    for start in starts.iter().copied() {
+        let saved = Checkpoint::from_text(&checkpoints[start].to_text()).unwrap();
+        let mut evidence = Evidence::restore(&run.plan, &saved).unwrap();
+        for (at, readings) in &readings[start..] {
+            evidence.absorb(&run.plan, &run.world.arms(), DateTime::from_timestamp_millis(*at).unwrap(), readings);
+        }
+        assert_same(&judge(&run.plan, &evidence, &run.moment()), &expected, &format!("from {start}"));
     }
 }
 

@@ -77,8 +77,11 @@ pub struct Pod {
 /// Key, metric, and the labels that make it a series of its own.
 type Kind = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-/// Series of every pod.
-const SERIES: [Kind; 10] = [
+/// Regions of the requests and their share of the traffic.
+pub const REGIONS: [(&str, f64); 3] = [("eu", 0.6), ("us", 0.3), ("apac", 0.1)];
+
+/// Series of every pod; those by region begin with their first event, in a world that has regions.
+const SERIES: [Kind; 19] = [
     ("up", "up", &[]),
     ("right", "model_predictions_total", &[("correct", "true")]),
     ("wrong", "model_predictions_total", &[("correct", "false")]),
@@ -89,11 +92,21 @@ const SERIES: [Kind; 10] = [
     ("all", "inference_seconds_bucket", &[("le", "+Inf")]),
     ("nan", "nonfinite_total", &[]),
     ("watts", "power_watts", &[]),
+    ("eu-right", "answers_total", &[("region", "eu"), ("correct", "true")]),
+    ("eu-wrong", "answers_total", &[("region", "eu"), ("correct", "false")]),
+    ("us-right", "answers_total", &[("region", "us"), ("correct", "true")]),
+    ("us-wrong", "answers_total", &[("region", "us"), ("correct", "false")]),
+    ("apac-right", "answers_total", &[("region", "apac"), ("correct", "true")]),
+    ("apac-wrong", "answers_total", &[("region", "apac"), ("correct", "false")]),
+    ("pairs-tied", "pairs_total", &[("wrong", "none")]),
+    ("pairs-candidate", "pairs_total", &[("wrong", "candidate")]),
+    ("pairs-stable", "pairs_total", &[("wrong", "stable")]),
 ];
 
 impl Pod {
     pub fn new(name: &str, revision: &'static str, offset: i64) -> Self {
-        let values = SERIES.iter().map(|(key, _, _)| (*key, 0.0)).collect();
+        let values =
+            SERIES.iter().filter(|(_, name, _)| !["answers_total", "pairs_total"].contains(name)).map(|(key, _, _)| (*key, 0.0)).collect();
         Self { name: name.into(), revision, offset, alive: true, scraped: true, doubled: false, values, history: BTreeMap::new() }
     }
 
@@ -145,6 +158,12 @@ pub struct World {
     /// The server answers.
     pub answers: bool,
     pub young: BTreeSet<String>,
+    /// Share of wrong answers per region and arm (stable, candidate), in a world that has regions.
+    pub regions: Option<[[f64; 2]; 3]>,
+    /// Shares of pairs in which the candidate and in which stable alone is wrong, in a world whose candidate compares answers.
+    pub pairs: Option<[f64; 2]>,
+    /// Arms and regions without requests.
+    pub lost: Vec<(&'static str, &'static str)>,
     /// A gateway's view: requests per backend, sampled as it is asked.
     pub gateway: BTreeMap<String, f64>,
 }
@@ -168,6 +187,9 @@ impl World {
             candidate,
             answers: true,
             young: BTreeSet::new(),
+            regions: None,
+            pairs: None,
+            lost: Vec::new(),
             gateway: BTreeMap::new(),
         }
     }
@@ -187,7 +209,8 @@ impl World {
             let behaviour = if revision == STABLE { self.stable } else { self.candidate };
             let alive = self.pods.iter().filter(|p| p.revision == revision && p.alive).count().max(1);
             let mean = behaviour.rps * self.interval as f64 / 1000.0 / alive as f64;
-            let (dice, now, gateway) = (&mut self.dice, self.now, &mut self.gateway);
+            let (dice, now, gateway, regions) = (&mut self.dice, self.now, &mut self.gateway, self.regions);
+            let (lost, pairs) = (&self.lost, self.pairs.filter(|_| revision == CANDIDATE));
             for pod in self.pods.iter_mut().filter(|p| p.revision == revision && p.alive) {
                 let n = dice.poisson(mean);
                 let wrong = dice.times(n, behaviour.wrong);
@@ -205,6 +228,20 @@ impl World {
                 count(pod, "quarter", n);
                 count(pod, "all", n);
                 count(pod, "nan", nan);
+                for (i, wrong) in regions.into_iter().flatten().enumerate() {
+                    let n = if lost.contains(&(revision, REGIONS[i].0)) { 0 } else { dice.times(n, REGIONS[i].1) };
+                    let wrong = dice.times(n, wrong[usize::from(revision == CANDIDATE)]);
+                    let [right_key, wrong_key] = [["eu-right", "eu-wrong"], ["us-right", "us-wrong"], ["apac-right", "apac-wrong"]][i];
+                    count(pod, right_key, n - wrong);
+                    count(pod, wrong_key, wrong);
+                }
+                if let Some([candidate, stable]) = pairs {
+                    let candidate = dice.times(n, candidate);
+                    let stable = dice.times(n - candidate, stable);
+                    count(pod, "pairs-candidate", candidate);
+                    count(pod, "pairs-stable", stable);
+                    count(pod, "pairs-tied", n - candidate - stable);
+                }
                 let watts = behaviour.watts + 2.0 * (dice.unit() - 0.5);
                 if pod.values.contains_key("watts") {
                     pod.set("watts", watts);
@@ -263,6 +300,9 @@ impl World {
                     ("espalier_dev_rollout", "digits"),
                 ] {
                     labels.insert(label.into(), value.into());
+                }
+                if *name == "pairs_total" {
+                    labels.insert("candidate_revision".into(), pod.revision.into());
                 }
                 found.push(Series { labels: labels.clone(), samples: samples.clone() });
                 if pod.doubled {

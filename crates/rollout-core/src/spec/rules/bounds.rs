@@ -1,0 +1,254 @@
+//! Admission rules of guardrails: one kind each, with bounds, slices and promises in the form of that kind.
+//! Does not read a bound's meaning; [`crate::validate`] does, and it checks all of this again.
+
+use serde_json::{Value, json};
+
+use super::{NUMBER, rule};
+
+/// What remains of a bound without its number.
+fn form(bound: &str) -> String {
+    format!("{bound}.replace({bound}.find('{NUMBER}'), '', 1)")
+}
+
+fn number(bound: &str) -> String {
+    format!("double({bound}.find('{NUMBER}'))")
+}
+
+/// The bounds of a proportion or a latency.
+pub(crate) const COUNT_BOUND: &str =
+    "\"5%\" (above 0%, below 100%), \"+2pp vs stable\" (below 100pp) or \"1.25x vs stable\" (at least 1x); stable or baseline";
+/// The bounds of a rate.
+pub(crate) const RATE_BOUND: &str = "\"1.25x vs stable\" (at least 1x); stable or baseline";
+/// The kinds of guardrail.
+pub(crate) const KINDS: [&str; 8] = ["proportion", "rate", "latency", "paired", "fairness", "gauge", "limit", "tripwire"];
+/// The bounds of pairs.
+pub(crate) const PAIRED_BOUND: &str = "\"+1pp vs stable\" (below 100pp)";
+/// The bounds of a gap between groups.
+pub(crate) const GAP_BOUND: &str = "\"5pp\" (above 0pp, below 100pp)";
+
+pub(crate) fn guardrail() -> Value {
+    let each = |text: fn(&str) -> String| KINDS.map(|kind| format!("(has(self.{kind}) ? {})", text(kind))).join(" + ");
+    let count = each(|_| "1 : 0".to_owned());
+    // Lists joined to a string are over the cost budget; literals put together are not.
+    let names = each(|kind| format!("'{kind}, ' : ''"));
+    let mut rules = vec![
+        json!({
+            "rule": format!("{count} == 1"),
+            "message": format!("expected exactly one of {}", KINDS.join(", ")),
+            "messageExpression": format!(
+                "'found ' + ({count} == 0 ? 'none, ' : '') + {names} + 'expected exactly one of {}'",
+                KINDS.join(", ")
+            ),
+        }),
+        rule(".target", "has(self.target) || has(self.tripwire)", "'none'", "a bound, such as +2pp vs stable, 1.25x vs stable, 5% or 30W"),
+        rule(
+            "",
+            "!has(self.tripwire) || (!has(self.target) && !has(self.critical))",
+            "(has(self.target) ? 'target' : 'critical') + ' beside tripwire'",
+            "no bound: a tripwire allows nothing",
+        ),
+    ];
+    rules.extend(targets());
+    rules.extend(critical_bounds());
+    rules.extend(slices());
+    rules.extend(wins());
+    rules.push(rule(
+        ".orNotWorseThanStable",
+        "!has(self.orNotWorseThanStable) || !self.orNotWorseThanStable || \
+         ((has(self.proportion) || has(self.latency)) && has(self.target) && self.target.endsWith('%'))",
+        "'true with target ' + (has(self.target) ? '\"' + self.target + '\"' : 'none')",
+        "it only with an absolute target of a proportion or latency, such as 5%",
+    ));
+    Value::Array(rules)
+}
+
+/// Every kind takes its own forms of a target.
+fn targets() -> [Value; 6] {
+    let target = "self.target";
+    let found = "'\"' + self.target + '\"'";
+    let n = number(target);
+    let unit = |kind: &str| format!("(has(self.{kind}.unit) ? self.{kind}.unit : '')");
+    let difference = |kind: &str| format!("(has(self.{kind}.unit) && self.{kind}.unit == '%' ? 'pp' : {})", unit(kind));
+    let (gauge, gauge_difference, limit) = (unit("gauge"), difference("gauge"), unit("limit"));
+    [
+        rule(
+            ".target",
+            &format!(
+                "!has(self.target) || !(has(self.proportion) || has(self.latency)) || \
+                 (self.target.matches('^([+]{NUMBER}pp vs (stable|baseline)|{NUMBER}x vs (stable|baseline)|{NUMBER}%)$') && \
+                 (self.target.contains('x') ? {n} >= 1.0 : {n} < 100.0 && ({n} > 0.0 || self.target.contains('pp'))))"
+            ),
+            found,
+            COUNT_BOUND,
+        ),
+        rule(
+            ".target",
+            &format!("!has(self.target) || !has(self.rate) || (self.target.matches('^{NUMBER}x vs (stable|baseline)$') && {n} >= 1.0)"),
+            found,
+            RATE_BOUND,
+        ),
+        rule(
+            ".target",
+            &format!("!has(self.target) || !has(self.fairness) || (self.target.matches('^{NUMBER}pp$') && {n} > 0.0 && {n} < 100.0)"),
+            found,
+            GAP_BOUND,
+        ),
+        rule(
+            ".target",
+            &format!("!has(self.target) || !has(self.paired) || (self.target.matches('^[+]{NUMBER}pp vs stable$') && {n} < 100.0)"),
+            found,
+            PAIRED_BOUND,
+        ),
+        rule(
+            ".target",
+            &format!(
+                "!has(self.target) || !has(self.gauge) || (self.target.matches('^[+]?{NUMBER}') && {} in \
+                 [{gauge}, '+' + {gauge_difference} + ' vs stable', '+' + {gauge_difference} + ' vs baseline'])",
+                form(target)
+            ),
+            found,
+            &format!("\"30' + {gauge} + '\" or \"+2' + {gauge_difference} + ' vs stable\", in the unit of the gauge; stable or baseline"),
+        ),
+        rule(
+            ".target",
+            &format!("!has(self.target) || !has(self.limit) || (self.target.matches('^{NUMBER}') && {} == {limit})", form(target)),
+            found,
+            &format!("\"512' + {limit} + '\", in the unit of the limit"),
+        ),
+    ]
+}
+
+/// The critical bound takes the form of the target, whatever the kind, and is no stricter.
+fn critical_bounds() -> [Value; 2] {
+    let (target, critical) = ("self.target", "self.critical");
+    let n = number(target);
+    [
+        rule(
+            ".critical",
+            &format!(
+                "!has(self.critical) || !has(self.target) || {target}.find('{NUMBER}') == '' || ({critical}.find('{NUMBER}') != '' && {} == {} && \
+                 {} >= {n} && ({} < 100.0 || !(has(self.proportion) || has(self.latency) || has(self.fairness) || has(self.paired)) || self.target.contains('x')))",
+                form(critical),
+                form(target),
+                number(critical),
+                number(critical)
+            ),
+            "'\"' + self.critical + '\"'",
+            "the form of target and at least its value, \"' + self.target + '\"",
+        ),
+        rule(
+            ".critical",
+            "!has(self.critical) || has(self.target) || has(self.tripwire)",
+            "'\"' + self.critical + '\" without target'",
+            "a target beside it",
+        ),
+    ]
+}
+
+/// The wins that counts can promise.
+pub(crate) const COUNT_WIN: &str = "\"0.8x vs stable\" (above 0x, below 1x); stable or baseline";
+/// Where a win can be promised.
+pub(crate) const WINNERS: &str = "expect beside proportion, rate, latency, or gauge with an absolute target";
+
+/// A promised win takes the form of its kind and is better than the target.
+fn wins() -> [Value; 3] {
+    let (win, target) = ("self.expect", "self.target");
+    let (n, unit) = (number(win), "(has(self.gauge.unit) ? self.gauge.unit : '')");
+    let found = "'\"' + self.expect + '\"'";
+    let absolute = format!("{target}.matches('^{NUMBER}') && !{target}.contains(' vs ')");
+    [
+        rule(
+            ".expect",
+            &format!(
+                "!has(self.expect) || has(self.proportion) || has(self.rate) || has(self.latency) || (has(self.gauge) && (!has(self.target) || ({absolute})))"
+            ),
+            "(has(self.gauge) ? 'expect beside a relative target' : 'expect beside another kind')",
+            WINNERS,
+        ),
+        rule(
+            ".expect",
+            &format!(
+                "!has(self.expect) || !(has(self.proportion) || has(self.rate) || has(self.latency)) || \
+                 ({win}.matches('^{NUMBER}x vs (stable|baseline)$') && {n} > 0.0 && {n} < 1.0)"
+            ),
+            found,
+            COUNT_WIN,
+        ),
+        rule(
+            ".expect",
+            &format!(
+                "!has(self.expect) || !has(self.gauge) || !has(self.target) || !({absolute}) || \
+                 ({win}.matches('^{NUMBER}') && {} == {unit} && {n} < {})",
+                form(win),
+                number(target)
+            ),
+            found,
+            "a level below target, \"' + self.target + '\"",
+        ),
+    ]
+}
+
+/// Where slices may stand.
+pub(crate) const SLICED: &str = "slices beside proportion, latency, or rate with exposure: they need a count of all events";
+
+/// Slices belong to counts, and their bound takes the form of the target and is no stricter.
+fn slices() -> [Value; 2] {
+    let (target, slice) = ("self.target", "self.slices.target");
+    [
+        rule(
+            ".slices",
+            "!has(self.slices) || has(self.proportion) || has(self.latency) || (has(self.rate) && has(self.rate.exposure))",
+            "(has(self.rate) ? 'slices beside rate without exposure' : 'slices beside another kind')",
+            SLICED,
+        ),
+        rule(
+            ".slices.target",
+            &format!(
+                "!has(self.slices) || !has(self.slices.target) || !has(self.target) || {target}.find('{NUMBER}') == '' || \
+                 ({slice}.find('{NUMBER}') != '' && {} == {} && {} >= {} && \
+                 ({} < 100.0 || !(has(self.proportion) || has(self.latency)) || self.target.contains('x')))",
+                form(slice),
+                form(target),
+                number(slice),
+                number(target),
+                number(slice)
+            ),
+            "'\"' + self.slices.target + '\"'",
+            "the form of target and at least its value, \"' + self.target + '\"",
+        ),
+    ]
+}
+
+pub(crate) fn proportion() -> Value {
+    json!([rule(".bad", "self.bad != self.total", "'\"' + self.bad + '\" as bad and as total'", "bad events to be some of all events")])
+}
+
+pub(crate) fn paired() -> Value {
+    json!([
+        rule(
+            ".candidateWrong",
+            "self.candidateWrong != self.total && self.candidateWrong != self.stableWrong",
+            "'\"' + self.candidateWrong + '\" twice'",
+            "three different counters",
+        ),
+        rule(".stableWrong", "self.stableWrong != self.total", "'\"' + self.stableWrong + '\" twice'", "three different counters"),
+    ])
+}
+
+pub(crate) fn fairness() -> Value {
+    json!([rule(
+        ".events",
+        "self.events != self.total",
+        "'\"' + self.events + '\" as events and as total'",
+        "events to be some of all events"
+    )])
+}
+
+pub(crate) fn latency() -> Value {
+    json!([rule(
+        ".histogram",
+        "!self.histogram.matches('^[a-zA-Z0-9_:]*_(bucket|count|sum)([{]|$)')",
+        "'\"' + self.histogram + '\"'",
+        "the base name of a histogram, without _bucket, _count or _sum",
+    )])
+}
