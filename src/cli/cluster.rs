@@ -1,6 +1,8 @@
 //! How commands reach rollouts in a cluster: flags as kubectl has them, a limit on every call, errors as sentences.
 //! Reads only; requests are written elsewhere.
 
+use std::error::Error;
+
 use clap::Args;
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -38,8 +40,22 @@ pub enum ClusterError {
         name: String,
     },
     /// The API server refused or did not answer.
-    #[error("{0}")]
+    #[error("{}", reasons(.0))]
     Call(#[from] CallError),
+}
+
+/// An error with what caused it, down to the connection that was refused.
+fn reasons(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Rollouts of one namespace.
@@ -80,5 +96,17 @@ impl Rollouts {
         let mut found = timed(CALL_TIMEOUT, self.api().list(&ListParams::default())).await?.items;
         found.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_can_do_something_about_is_in_the_sentence() {
+        let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused by 10.0.0.1:6443");
+        let error = ClusterError::from(CallError::Unreachable(Box::new(kube::Error::Service(Box::new(refused)))));
+        assert!(error.to_string().contains("connection refused by 10.0.0.1:6443"), "{error}");
     }
 }
