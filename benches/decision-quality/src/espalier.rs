@@ -195,6 +195,8 @@ fn guardrail(rail: &Rail) -> Guardrail {
         on_unmeasurable: OnUnmeasurable::Hold,
         stages: vec![StageKind::Canary],
         pod_label: None,
+        win: None,
+        slices: None,
     }
 }
 

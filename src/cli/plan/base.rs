@@ -36,7 +36,7 @@ pub(super) fn base(text: &str, plan: &Plan) -> Result<Option<(String, Base)>, St
             .filter(|_| value.contains('/'))
             .map(Base::PerSecond)
             .ok_or_else(|| expected("events per pod and time, such as 2/h")),
-        Test::Counts { .. } => {
+        Test::Counts { .. } | Test::Paired(_) | Test::Gap(_) => {
             let share = ShareText::new(value).parse();
             share.map(Base::Share).map_err(|_| expected("the share of bad events, such as 8% or 0.02%"))
         }

@@ -178,7 +178,7 @@ fn stage(plan: &Plan, stage: &StageForecast) -> Stage {
 fn guardrail(plan: &Plan, stage: &StageForecast, one: &GuardrailForecast) -> Guardrail {
     let unit = plan.guardrails.iter().find(|g| g.name == one.name).map_or("", |g| match &g.test {
         Test::Level { unit, .. } | Test::Limit { unit, .. } => unit.as_str(),
-        Test::Counts { .. } | Test::Tripwire { .. } => "",
+        Test::Counts { .. } | Test::Paired(_) | Test::Gap(_) | Test::Tripwire { .. } => "",
     });
     let requests = match one.need {
         // The clamp keeps it inside the integer.

@@ -17,7 +17,7 @@ use crate::weights::{Exposure, Position};
 use crate::words;
 pub(crate) use finding::FIRST_BATCHES;
 use finding::{Bench, Found};
-pub(crate) use text::{count_bound, count_bound_short, level_bound};
+pub(crate) use text::{count_bound, count_bound_short, gap_bound, level_bound};
 
 /// Proof windows that a step must have.
 pub(crate) const STEP_WINDOWS: u32 = 2;

@@ -1,8 +1,8 @@
 //! How measurements and bounds are said to people: percentage points, ratios, levels with their units. Judges nothing.
 
 use crate::plan::{CountBound, LevelBound, Reference};
-use crate::words;
 use crate::verdict::WinFinding;
+use crate::words;
 
 /// A number with at most `places` decimals and without trailing zeros.
 fn short(value: f64, places: usize) -> String {
@@ -102,7 +102,7 @@ pub(super) fn win(win: &WinFinding) -> String {
 }
 
 /// A bound on a gap as it is written.
-pub(super) fn gap_bound(gap: f64) -> String {
+pub(crate) fn gap_bound(gap: f64) -> String {
     format!("{}pp", short(gap * 100.0, 4))
 }
 

@@ -66,6 +66,15 @@ pub enum Base {
     },
 }
 
+impl Base {
+    /// The share, the rate or the level.
+    const fn value(self) -> f64 {
+        match self {
+            Self::Share(value) | Self::PerSecond(value) | Self::Level { level: value, .. } => value,
+        }
+    }
+}
+
 /// What a plan needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forecast {

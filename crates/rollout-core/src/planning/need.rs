@@ -1,18 +1,22 @@
 //! What one guardrail needs at one traffic: candidate requests, batches of a gauge, or a look; or why it can never be proven.
 //! Knows no stage and no time.
 
-use anytime_stats::planning::{Precision, below_limit, noninferiority_proportions, noninferiority_rates, two_means_normal};
+use anytime_stats::planning::{
+    Precision, below_limit, noninferiority_proportions, noninferiority_rates, paired_noninferiority, two_means_normal,
+};
 
 use super::{Assumptions, Base, Traffic};
 use crate::evidence::LEAST_PODS;
 use crate::judge::FIRST_BATCHES;
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Test};
+use crate::plan::{CountBound, CountSource, Gap, Guardrail, LevelBound, Test};
 
 /// Share of bad events when nothing is known: differences and ratios.
 const ASSUMED_SHARE: f64 = 0.05;
 const ASSUMED_SHARE_OF_RATIO: f64 = 0.01;
 /// Events per second and pod when nothing is known: one an hour.
 const ASSUMED_RATE: f64 = 1.0 / 3600.0;
+/// Share of pairs in which only stable is wrong when nothing is known.
+const ASSUMED_PAIRS: f64 = 0.02;
 /// Part of a limit that is used up when nothing is known.
 const ASSUMED_PART: f64 = 0.5;
 
@@ -82,7 +86,43 @@ impl Inputs<'_> {
                 let basis = self.given();
                 (self.level(*target, basis.map(|basis| basis.base)), basis)
             }
+            Test::Paired(paired) => {
+                let basis = self.given().unwrap_or(Basis { base: Base::Share(ASSUMED_PAIRS), assumed: true });
+                (self.paired(paired.target, basis.base, traffic), Some(basis))
+            }
+            Test::Gap(gap) => {
+                let basis = self.given().unwrap_or(Basis { base: Base::Share(ASSUMED_SHARE), assumed: true });
+                (self.gap(gap, basis.base, traffic), Some(basis))
+            }
             Test::Limit { .. } | Test::Tripwire { .. } => (Need::Look, None),
+        }
+    }
+
+    /// Pairs in which only one was wrong; the base is the share in which only stable was.
+    fn paired(&self, margin: f64, base: Base, traffic: Traffic) -> Need {
+        let stable_only = base.value();
+        let candidate_only = (stable_only + self.assumptions.loss * margin).min(1.0);
+        let fixed = paired_noninferiority(stable_only, candidate_only, margin, self.precision);
+        self.requests(fixed, traffic, || "the expected loss leaves no room below the target".to_owned())
+    }
+
+    /// Two of the groups against each other, all groups being as large.
+    fn gap(&self, gap: &Gap, base: Base, traffic: Traffic) -> Need {
+        let rate = base.value();
+        let other = (rate + self.assumptions.loss * gap.target).min(1.0);
+        let each = noninferiority_proportions(rate, other, gap.target, 1.0, self.precision);
+        let fixed = each.map(|each| each * gap.groups.len() as f64);
+        self.requests(fixed, traffic, || format!("at {rate} no gap of {} can be told from none", gap.target))
+    }
+
+    fn requests(&self, fixed: Option<f64>, traffic: Traffic, never: impl FnOnce() -> String) -> Need {
+        match fixed {
+            _ if traffic.candidate <= 0.0 => Need::Never { why: "the candidate gets no requests".to_owned() },
+            Some(fixed) => {
+                let candidate = (fixed * self.assumptions.overdispersion).max(1.0);
+                Need::Requests { candidate, per_second: traffic.candidate, seconds: false }
+            }
+            None => Need::Never { why: never() },
         }
     }
 
@@ -101,9 +141,7 @@ impl Inputs<'_> {
     }
 
     fn counts(&self, target: CountBound, base: Base, traffic: Traffic, seconds: bool) -> Need {
-        let rate = match base {
-            Base::Share(rate) | Base::PerSecond(rate) | Base::Level { level: rate, .. } => rate,
-        };
+        let rate = base.value();
         // Seconds of pods: as many of one arm as of the other.
         let pods = f64::from(self.assumptions.pods.unwrap_or(1));
         let (per_second, ratio) = if seconds { (pods, 1.0) } else { (traffic.candidate, traffic.reference / traffic.candidate) };

@@ -4,7 +4,7 @@
 use chrono::TimeDelta;
 
 use super::{Assumptions, Forecast, Span, forecast};
-use crate::plan::{CountBound, LevelBound, Plan, Test};
+use crate::plan::{CountBound, LevelBound, Paired, Plan, Test};
 use crate::spec::StageKind;
 use crate::weights::Exposure;
 
@@ -96,6 +96,14 @@ fn widened(plan: &Plan, name: &str) -> Option<(Plan, String)> {
                 LevelBound::Absolute(limit) => *limit *= 1.25,
             }
             crate::judge::level_bound(*target, unit)
+        }
+        Test::Paired(paired) => {
+            paired.target = Some(paired.target * 2.0).filter(|target| *target < 1.0)?;
+            crate::judge::count_bound(Paired::bound(paired.target))
+        }
+        Test::Gap(gap) => {
+            gap.target = Some(gap.target * 2.0).filter(|target| *target < 1.0)?;
+            crate::judge::gap_bound(gap.target)
         }
         Test::Limit { .. } | Test::Tripwire { .. } => return None,
     };
