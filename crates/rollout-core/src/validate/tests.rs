@@ -37,7 +37,9 @@ fn merge(target: &mut Value, change: &Value) {
 }
 
 fn one_guardrail(guardrail: &Value) -> Guardrail {
-    let plan = validate(&rollout(&json!({})), &policy(&json!({"guardrails": [guardrail]}))).unwrap();
+    // Another one counts in every stage, as some guardrail must.
+    let other = json!({"name": "other", "limit": {"query": "power_watts", "unit": "W"}, "target": "30W"});
+    let plan = validate(&rollout(&json!({})), &policy(&json!({"guardrails": [guardrail, other]}))).unwrap();
     plan.guardrails.into_iter().next().unwrap()
 }
 
