@@ -13,7 +13,7 @@ use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tracing::{debug, error, info, warn};
 
 use crate::api::ModelRollout;
@@ -96,8 +96,14 @@ type Wakes = futures::stream::BoxStream<'static, ObjectRef<DeserializeGuard<Mode
 fn context(client: Client, config: Config, metrics: Arc<Metrics>, beats: Heartbeats, leadership: Leadership) -> (Arc<Context>, Wakes) {
     let (stores, touched) = Stores::watch(&client, &config.namespaces());
     let (wake, waked) = mpsc::channel(WAKE_QUEUE);
-    let touched = touched.map(|key: Key| ObjectRef::new(&key.name).within(&key.namespace));
-    let wakes = futures::stream::select(touched, ReceiverStream::new(waked)).boxed();
+    // A task of its own: the controller polls its triggers only while it has looks to spare, and looks wait for the stores to follow.
+    let (follow, followed) = mpsc::unbounded_channel();
+    tokio::spawn(touched.for_each(move |key: Key| {
+        // The controller ends with the process.
+        let _ = follow.send(ObjectRef::new(&key.name).within(&key.namespace));
+        std::future::ready(())
+    }));
+    let wakes = futures::stream::select(UnboundedReceiverStream::new(followed), ReceiverStream::new(waked)).boxed();
     let ctx = Context {
         secrets: SecretSource::new(client.clone()),
         events: Events::start(client.clone(), Arc::clone(&metrics)),
@@ -120,11 +126,13 @@ async fn control(ctx: Arc<Context>, wakes: Wakes, readiness: Readiness) {
     ctx.stores.set_rollouts(store.clone());
     let filled = Arc::clone(&ctx);
     tokio::spawn(async move {
-        match tokio::time::timeout(FILL_TIMEOUT, filled.stores.ready()).await {
-            Ok(Ok(())) => readiness.ready(),
-            Ok(Err(error)) => error!(%error, "a watch ended before it was filled"),
-            Err(_) => {
-                error!("the watches were not filled within {} s; may the operator list what its role names?", FILL_TIMEOUT.as_secs());
+        loop {
+            match tokio::time::timeout(FILL_TIMEOUT, filled.stores.fill()).await {
+                Ok(Ok(())) => return readiness.ready(),
+                Ok(Err(error)) => return error!(%error, "a watch ended before it was filled"),
+                Err(_) => {
+                    error!("the watches were not filled within {} s; may the operator list what its role names?", FILL_TIMEOUT.as_secs());
+                }
             }
         }
     });

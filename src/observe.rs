@@ -71,7 +71,7 @@ pub enum ObserveError {
 /// Reads a rollout and everything around it; `None` when it is gone.
 pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveError> {
     // A store that is not filled yet would say that everything is gone.
-    ctx.stores.ready_in(&key.namespace).await?;
+    ctx.stores.filled().await?;
     let rollouts: Api<ModelRollout> = Api::namespaced(ctx.client.clone(), &key.namespace);
     let call = |source| ObserveError::Call { object: format!("ModelRollout {}", key.name), source };
     let Some(object) = timed(CALL_TIMEOUT, rollouts.get_opt(&key.name)).await.map_err(call)? else { return Ok(None) };

@@ -75,7 +75,7 @@ async fn context(answers: &[(&'static str, Value)]) -> (Context, Arc<Mutex<World
     let metrics = Arc::new(Metrics::new());
     let (stores, wakes) = Stores::watch(&client, &[None]);
     tokio::spawn(wakes.for_each(|_| std::future::ready(())));
-    stores.ready().await.unwrap();
+    stores.fill().await.unwrap();
     let context = Context {
         secrets: SecretSource::new(client.clone()),
         events: Events::start(client.clone(), Arc::clone(&metrics)),

@@ -50,6 +50,7 @@ struct Scope {
 pub struct Stores {
     scopes: Vec<Scope>,
     rollouts: OnceLock<Rollouts>,
+    filled: tokio::sync::watch::Sender<bool>,
 }
 
 /// Rollouts to look at, as watches report changes of what belongs to them.
@@ -65,7 +66,7 @@ impl Stores {
             scopes.push(scope);
             touched.push(events);
         }
-        let stores = Arc::new(Self { scopes, rollouts: OnceLock::new() });
+        let stores = Arc::new(Self { scopes, rollouts: OnceLock::new(), filled: tokio::sync::watch::Sender::new(false) });
         let all = Arc::clone(&stores);
         let wakes = stream::select_all(touched).flat_map(move |event| stream::iter(all.concerned(&event))).boxed();
         (stores, wakes)
@@ -78,20 +79,19 @@ impl Stores {
         }
     }
 
-    /// Returns when every store but that of the rollouts has been filled once.
-    pub async fn ready(&self) -> Result<(), WatchEnded> {
+    /// Returns when every store but that of the rollouts has been filled once, and lets those go on who wait for that. For one task alone:
+    /// kube's stores wake only the last of several that wait for them.
+    pub async fn fill(&self) -> Result<(), WatchEnded> {
         for scope in &self.scopes {
             scope.ready().await?;
         }
+        self.filled.send_replace(true);
         Ok(())
     }
 
-    /// Returns when the stores of this namespace have been filled once.
-    pub async fn ready_in(&self, namespace: &str) -> Result<(), WatchEnded> {
-        match self.scope(namespace) {
-            Some(scope) => scope.ready().await,
-            None => Ok(()),
-        }
+    /// Returns when [`Self::fill`] has; any number of tasks may wait.
+    pub async fn filled(&self) -> Result<(), WatchEnded> {
+        self.filled.subscribe().wait_for(|filled| *filled).await.map(drop).map_err(|_| WatchEnded)
     }
 
     fn scope(&self, namespace: &str) -> Option<&Scope> {

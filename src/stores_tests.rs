@@ -1,5 +1,6 @@
 //! Who is woken when a Service that the user runs, or a slice of it, changes.
 
+use kube::client::Body;
 use kube::runtime::reflector::store::Writer;
 use serde_json::json;
 
@@ -11,7 +12,7 @@ fn stores(rollouts: &[Value]) -> Stores {
     for one in rollouts {
         writer.apply_watcher_event(&watcher::Event::Apply(serde_json::from_value(one.clone()).unwrap()));
     }
-    let stores = Stores { scopes: Vec::new(), rollouts: OnceLock::new() };
+    let stores = Stores { scopes: Vec::new(), rollouts: OnceLock::new(), filled: tokio::sync::watch::Sender::new(false) };
     stores.set_rollouts(writer.as_reader());
     stores
 }
@@ -63,4 +64,30 @@ fn a_slice_without_our_label_wakes_the_rollouts_that_use_its_service_and_no_othe
 fn what_carries_the_label_of_a_rollout_wakes_it_whatever_is_known_of_it() {
     let child = workload::Touched { namespace: "ml".into(), group: Group::Rollout("digits".into()) };
     assert_eq!(woken(&stores(&[]), child), ["ml/digits"]);
+}
+
+#[tokio::test]
+async fn every_look_that_waits_for_the_stores_goes_on_once_they_are_filled() {
+    // Several waiters on one of kube's stores are woken one alone, so that after a restart looks hung until their timeout.
+    let service = tower::service_fn(|request: http::Request<Body>| async move {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        if query.contains("watch=true") {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let list = serde_json::json!({"metadata": {"resourceVersion": "1"}, "items": []}).to_string();
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(list.into_bytes())))
+    });
+    let (stores, wakes) = Stores::watch(&Client::new(service, "ml"), &[None]);
+    tokio::spawn(wakes.for_each(|_| std::future::ready(())));
+    let looks: Vec<_> = (0..20)
+        .map(|_| {
+            let stores = Arc::clone(&stores);
+            tokio::spawn(async move { stores.filled().await })
+        })
+        .collect();
+    stores.fill().await.unwrap();
+    for look in looks {
+        tokio::time::timeout(Duration::from_secs(5), look).await.unwrap().unwrap().unwrap();
+    }
 }
