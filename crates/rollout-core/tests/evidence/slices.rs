@@ -184,5 +184,5 @@ fn restored_and_replayed_slices_equal_those_that_never_stopped() {
         }
     });
     let size = run.evidence.checkpoint().to_text().len();
-    assert!(size < 32_000, "{size} bytes for one guardrail with three slices on six pods");
+    assert!(size < 16_000, "{size} bytes for one guardrail with three slices on six pods");
 }
