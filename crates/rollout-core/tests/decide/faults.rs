@@ -109,14 +109,20 @@ fn a_stable_service_that_vanishes_takes_nobody_to_the_candidate() {
     }
 }
 
-#[test]
-fn a_stable_that_vanishes_once_everybody_left_it_does_not_call_them_back() {
+/// Everybody is on the candidate, the roles are not swapped yet, and the baseline is gone.
+fn deserted() -> World {
     let mut world = over_baseline(spec_with("b", json!({"baseline": baseline()})));
     world.gateway_delay = TimeDelta::seconds(30);
     world.run_until("everybody", |w| w.candidate_share() == 100);
     let stable = world.status.stable.clone().unwrap();
     world.workloads.remove(&stable.revision);
     world.services.clear();
+    world
+}
+
+#[test]
+fn a_stable_that_vanishes_once_everybody_left_it_does_not_call_them_back() {
+    let mut world = deserted();
     world.rest();
     failure_free_end(&world, &world.spec.clone());
     assert!(!world.route.as_ref().unwrap().to_string().contains("digits-fp32"), "a Service that is gone is not named any more");
@@ -414,12 +420,7 @@ fn a_first_revision_whose_spec_or_policy_cannot_be_used_is_not_served() {
 
 #[test]
 fn a_spec_that_moves_on_once_everybody_is_on_the_candidate_and_stable_is_gone_swaps_the_roles_first() {
-    let mut world = over_baseline(spec_with("b", json!({"baseline": baseline()})));
-    world.gateway_delay = TimeDelta::seconds(30);
-    world.run_until("everybody", |w| w.candidate_share() == 100);
-    let stable = world.status.stable.clone().unwrap();
-    world.workloads.remove(&stable.revision);
-    world.services.clear();
+    let mut world = deserted();
     let next = spec_with("c", json!({"baseline": baseline()}));
     world.apply(next.clone());
     world.step();
