@@ -11,6 +11,7 @@ pub mod context;
 pub mod controller;
 pub mod events;
 pub mod gateway;
+pub mod generator;
 pub mod kinds;
 pub mod lane;
 pub mod leader;

@@ -4,16 +4,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use espalier::cli::reference;
+use espalier::generator;
 
 fn main() -> anyhow::Result<ExitCode> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let check = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => false,
-        ["--check"] => true,
-        other => bail!("found arguments {other:?}, expected none or --check"),
-    };
+    let check = generator::only_check()?;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
     let wanted = reference::page();
     if !check {

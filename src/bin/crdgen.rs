@@ -4,18 +4,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use espalier::api::definitions;
+use espalier::generator;
 
 const HEADER: &str = "# Generated from the Rust types by `cargo run --bin crdgen`; do not edit.\n";
 
 fn main() -> anyhow::Result<ExitCode> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let check = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => false,
-        ["--check"] => true,
-        other => bail!("found arguments {other:?}, expected none or --check"),
-    };
+    let check = generator::only_check()?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
     let mut drifted = Vec::new();
     for definition in definitions() {
