@@ -143,6 +143,6 @@ mod tests {
         let mut restored: BinWindows = serde_json::from_str(&serde_json::to_string(&windows).unwrap()).unwrap();
         assert_eq!(restored, windows);
         restored.retain(|_| false);
-        assert!(restored.is_empty() && restored.len() == 0);
+        assert!(restored.is_empty());
     }
 }

@@ -366,8 +366,12 @@ proptest! {
             .map(|(a, b, c, d, e, f)| ([*a, *b, *c].map(f64::from), [*d, *e, *f].map(f64::from)))
             .collect();
         let (mut forth, mut back) = (Strata::default(), Strata::default());
-        rows.iter().for_each(|(reference, live)| forth.absorb(reference, live));
-        rows.iter().rev().for_each(|(r, l)| back.absorb(&[r[2], r[0], r[1]], &[l[2], l[0], l[1]]));
+        for (reference, live) in &rows {
+            forth.absorb(reference, live);
+        }
+        for (r, l) in rows.iter().rev() {
+            back.absorb(&[r[2], r[0], r[1]], &[l[2], l[0], l[1]]);
+        }
         for measure in [Measure::Psi, Measure::JensenShannon, Measure::CramersV] {
             let of = |s: &Strata| Divergence::of(measure, Against::Counts(&s.reference(1.0)), &s.live(1.0)).unwrap().value();
             prop_assert!(close(of(&forth), of(&back)));

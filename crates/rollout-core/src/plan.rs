@@ -284,7 +284,7 @@ pub struct Energy {
     pub inferences: Selector,
     /// Labels that together name the device; empty where every series is a meter of its pod alone.
     pub device_labels: Vec<String>,
-    /// Kilograms of CO2e per million inferences for one joule per inference; `None` bounds energy itself.
+    /// Kilograms of carbon dioxide per million inferences for one joule per inference; `None` bounds energy itself.
     pub carbon: Option<f64>,
     /// Bound to be proven below.
     pub target: EnergyBound,

@@ -151,13 +151,16 @@ impl DriftState {
             Ok(counted) => counted.problem.clone(),
             Err(problem) => Some(problem.clone()),
         });
-        let problem = recorded.err().or(problem).or_else(|| self.bins.problem(drift));
-        if active {
+        let of_bins = self.bins.problem(drift);
+        // Counts of bins that mean something else on each side must not be judged, however far apart they are.
+        let is_comparable = of_bins.is_none() && [&candidate, &stable].into_iter().flatten().all(|counted| counted.is_even);
+        let problem = recorded.err().or(problem).or(of_bins);
+        if active && is_comparable {
             if let Ok(stable) = &stable {
                 self.scatter.absorb(times.seconds(), &stable.halves.0, &stable.halves.1);
             }
             let sum = |arm: Result<counting::Counted, Unmeasurable>| arm.map(|counted| counted.sum()).unwrap_or_default();
-            if let Some(closed) = self.open.absorb(times, sum(candidate), sum(stable)) {
+            if let Some(closed) = self.open.absorb(times, &sum(candidate), &sum(stable)) {
                 self.judge(&closed, times.settled as f64 / 1000.0);
             }
         }
@@ -282,9 +285,9 @@ impl DriftState {
         self.attempt.totals().0 / self.phi_of(&self.attempt)
     }
 
-    /// `ln(1/p)` of the proof: the highest so far.
+    /// `ln(1/p)` of the proof at the newest look: what was near once and is not any more does not pass.
     pub(crate) fn log_proof(&self) -> f64 {
-        self.proof.best()
+        self.proof.now()
     }
 
     /// `ln(1/p)` of harm, now and highest: against critical, against target. With a recorded reference the candidate must differ from stable too.
@@ -325,12 +328,12 @@ impl DriftState {
 
 impl Open {
     /// Adds one tick; returns the window it closed.
-    fn absorb(&mut self, times: &TickTimes, candidate: Vec<f64>, stable: Vec<f64>) -> Option<Closed> {
+    fn absorb(&mut self, times: &TickTimes, candidate: &[f64], stable: &[f64]) -> Option<Closed> {
         let (start, end) = (times.start as f64 / 1000.0, times.end as f64 / 1000.0);
         let total = |counts: &[f64]| Tally::new(0.0, counts.iter().sum());
-        self.ticks += Window::new(total(&stable), total(&candidate));
-        add(&mut self.candidate, &candidate);
-        add(&mut self.stable, &stable);
+        self.ticks += Window::new(total(stable), total(candidate));
+        add(&mut self.candidate, candidate);
+        add(&mut self.stable, stable);
         let tick_start = *self.tick_start.get_or_insert(start);
         self.last_end = end;
         if end - tick_start + 1e-9 < self.length {

@@ -53,6 +53,8 @@ pub(crate) struct EnergyState {
 struct ArmMeter {
     meters: Meters,
     answers: ArmCounter,
+    /// What was counted while the other side could not be read: charged together with it.
+    pending: Used,
 }
 
 /// An open batch.
@@ -111,7 +113,7 @@ impl EnergyState {
     pub(super) fn new(energy: &Energy, planned_batches: f64, alphas: (f64, f64), started: i64) -> Result<Self, InvalidParameter> {
         let plan = |alpha: f64| GaugePlan { planned_batches: planned_batches.max(1.0), alpha, history_variance: None };
         let (stage_plan, attempt_plan) = (plan(alphas.0), plan(alphas.1));
-        let arm = || ArmMeter { meters: Meters::default(), answers: ArmCounter::new(started) };
+        let arm = || ArmMeter { meters: Meters::default(), answers: ArmCounter::new(started), pending: Used::default() };
         let is_absolute = matches!(energy.critical, EnergyBound::Absolute(_));
         Ok(Self {
             candidate: arm(),
@@ -140,16 +142,18 @@ impl EnergyState {
         let shared = check_devices(lens, guardrail, energy);
         let candidate = self.candidate.read(lens, (guardrail, energy), times, Role::Candidate);
         let stable = self.stable.read(lens, (guardrail, energy), times, Role::Stable);
-        let read = shared.and(candidate).and_then(|candidate| Ok((candidate, stable?)));
+        let problem = shared.err().or(candidate.as_ref().err().cloned()).or(stable.as_ref().err().cloned());
+        let read = problem.map_or(Ok(()), Err);
         if !active {
-            return read.map(drop);
+            return read;
         }
         self.open.opened.get_or_insert(times.start);
         self.open.elapsed += times.seconds();
-        if let Ok((candidate, stable)) = &read {
+        if read.is_ok() {
             self.open.measured += times.seconds();
-            add(&mut self.open.candidate, candidate);
-            add(&mut self.open.stable, stable);
+        }
+        for (sum, used) in [(&mut self.open.candidate, candidate), (&mut self.open.stable, stable)] {
+            add(sum, &used.unwrap_or_default());
         }
         if self.open.elapsed + 1e-9 >= lens.window * WINDOWS_PER_BATCH {
             self.close(energy, times.settled);
@@ -256,9 +260,16 @@ impl ArmMeter {
         role: Role,
     ) -> Result<Used, Unmeasurable> {
         let sought = Sought::of(guardrail, &energy.consumption, "");
-        // Both are read before either may fail, so that no increase is charged twice or late on one side only.
+        // Both are read before either may fail, so that no increase is lost.
         let consumed = self.meters.count(&lens.scope, &sought, role, &energy.device_labels);
         let answered = self.answers.count_one(&lens.scope, &inferences_sought(energy), role);
+        if let Ok(consumed) = &consumed {
+            self.pending.joules += consumed.amount * energy.joules;
+        }
+        if let Ok(answered) = &answered {
+            self.pending.answers += answered.tally().total;
+            self.pending.pod_seconds += answered.targets as f64 * times.seconds();
+        }
         let (consumed, answered) = (consumed?, answered?);
         if let Some(problem) = &answered.problem {
             return Err(problem.clone());
@@ -280,8 +291,7 @@ impl ArmMeter {
                 consumed.meters
             )
         } else {
-            let pod_seconds = answered.targets as f64 * times.seconds();
-            return Ok(Used { joules: consumed.amount * energy.joules, answers: answered.tally().total, pod_seconds });
+            return Ok(std::mem::take(&mut self.pending));
         };
         Err(Unmeasurable::NotComparable { message })
     }

@@ -205,7 +205,7 @@ impl<'a> Found<'a> {
     /// Sums of `target`'s series at `instant` by the values of a label.
     pub(super) fn by_label(&self, target: &str, label: &str, instant: i64) -> Result<BTreeMap<&'a str, f64>, Unmeasurable> {
         let mut sums = BTreeMap::new();
-        for series in self.targets.get(target).into_iter().flatten().copied() {
+        for series in self.targets.get(target).into_iter().flatten() {
             if let Some(sample) = series.newest(instant) {
                 *sums.entry(series.label(label)).or_insert(0.0) += self.finite(target, sample.value)?;
             }

@@ -147,7 +147,7 @@ impl Inputs<'_> {
             );
             return Need::Never { why };
         }
-        let kept = |factor: f64| if factor < 1.0 { factor * factor } else { factor.powf(self.assumptions.loss) };
+        let kept = |factor: f64| if factor < 1.0 { factor * factor } else { 1.0 };
         let target = match (energy.target, base) {
             (EnergyBound::Ratio(factor), Some(Base::Level { level, .. })) => {
                 LevelBound::Difference { margin: level * (factor - kept(factor)), versus: Reference::Stable }
@@ -207,8 +207,7 @@ impl Inputs<'_> {
         let (level, spread) = match base {
             Some(Base::Level { level, spread }) => (Some(level), spread),
             Some(Base::Share(level) | Base::PerSecond(level)) => (Some(level), None),
-            Some(Base::Bins(_)) => (None, None),
-            None => (None, None),
+            Some(Base::Bins(_)) | None => (None, None),
         };
         let fewest = f64::from(FIRST_BATCHES);
         let (room, arms, pods) = match target {

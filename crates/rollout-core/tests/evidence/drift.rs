@@ -1,8 +1,15 @@
 //! Drift: alike, apart, apart late, apart with the world, over a ramp, in buckets; and what cannot be compared.
 
-use chrono::TimeDelta;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta};
+use rollout_core::evidence::{Evidence, Reading, Readings, Sample, Series};
+use rollout_core::judge::{Moment, judge};
 use rollout_core::plan::{Drift, Guardrail, Measure, Test};
+use rollout_core::revision::RevisionId;
+use rollout_core::spec::StageKind;
 use rollout_core::verdict::{Overall, Verdict};
+use rollout_core::weights::{Exposure, Position};
 
 use crate::plans::*;
 use crate::run::{Run, assert_restart_changes_nothing, named, reason};
@@ -119,6 +126,22 @@ fn buckets_of_a_histogram_are_bins() {
 }
 
 #[test]
+fn arms_with_other_buckets_are_not_compared() {
+    let buckets = Drift { bins: selector("inference_seconds_bucket", &[]), label: "le".into(), ..mix(0.05, 0.1) };
+    let mut run = run(717, [EVEN, EVEN], buckets);
+    run.world.candidate.slow = 0.5;
+    for _ in 0..120 {
+        run.world.step();
+        run.world.of(CANDIDATE).for_each(|pod| pod.remove("quarter"));
+        run.evidence.absorb(&run.plan, &run.world.arms(), run.world.at(), &run.world.readings(&run.plan));
+    }
+    let judgement = run.judge();
+    let finding = named(&judgement, "mix");
+    assert_eq!((finding.verdict, finding.reason.as_str()), (Verdict::Unmeasurable, "NotComparable"), "{}", finding.message);
+    assert!(finding.message.contains("both arms need the same buckets"), "{}", finding.message);
+}
+
+#[test]
 fn restarts_of_pods_and_gaps_are_no_drift() {
     let mut run = run(711, [EVEN, EVEN], mix(0.002, 0.05));
     for round in 0..12 {
@@ -180,4 +203,43 @@ fn restored_and_replayed_drift_equals_one_that_never_stopped() {
         let size = run.evidence.checkpoint().to_text().len();
         assert!(size < 20_000, "{size} bytes for four bins on six pods");
     }
+}
+
+/// One counter with eighty values of its label on three pods per arm, as an answer to every query.
+fn eighty(at: i64, total: f64) -> Vec<Arc<Series>> {
+    let series = |revision: &str, pod: usize, value: usize| {
+        let labels =
+            [("espalier_dev_revision", revision.to_owned()), ("pod", format!("{revision}-{pod}")), ("bin", format!("v{value:02}"))];
+        let labels = labels.map(|(name, value)| (name.to_owned(), value)).into();
+        Arc::new(Series { labels, samples: vec![Sample { at, value: (total * (1.0 + value as f64)).floor() }] })
+    };
+    let pods = [STABLE, CANDIDATE].into_iter().flat_map(|revision| (0..3).map(move |pod| (revision, pod)));
+    pods.flat_map(|(revision, pod)| (0..80).map(move |value| series(revision, pod, value))).collect()
+}
+
+#[test]
+fn more_values_than_bins_share_one_and_the_checkpoint_stays_small() {
+    let drift = Drift { label: "bin".into(), ..mix(0.1, 0.25) };
+    let plan = plan(vec![canary(&[50])], vec![guarded(drift)]);
+    let (arms, at) = (World::new(1, 5_000, 3).arms(), |tick: i64| DateTime::from_timestamp_millis(T0 + tick * 5_000).unwrap());
+    let mut evidence = Evidence::start(&plan, RevisionId::new(CANDIDATE), at(0), 0);
+    evidence.moved(Position { stage: 0, step: 0 }, Exposure::new(50).unwrap(), StageKind::Canary, at(0));
+    for tick in 1..=400 {
+        let answer = Reading::Series(eighty(T0 + tick * 5_000, 0.1 * tick as f64));
+        let readings: Readings = Evidence::queries(&plan, &arms).into_iter().map(|query| (query, answer.clone())).collect();
+        evidence.absorb(&plan, &arms, at(tick), &readings);
+    }
+    let moment = Moment {
+        now: at(400),
+        position: Position { stage: 0, step: 0 },
+        exposure: Exposure::new(50).unwrap(),
+        attempt_started: at(0),
+        stage_started: at(0),
+        step_started: at(0),
+        last_step: true,
+    };
+    let judgement = judge(&plan, &evidence, &moment);
+    assert_eq!(named(&judgement, "mix").verdict, Verdict::Proven, "{}", named(&judgement, "mix").message);
+    let size = evidence.checkpoint().to_text().len();
+    assert!(size < 40_000, "{size} bytes for 64 bins on six pods");
 }

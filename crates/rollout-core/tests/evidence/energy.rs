@@ -78,18 +78,18 @@ fn unlike_load_is_unmeasurable_with_the_numbers() {
 #[test]
 fn a_device_under_two_pods_or_without_a_name_is_unmeasurable() {
     let mut shared = run(805, [4.0, 4.0], ratio(0.9, 1.0));
-    shared.world.of(CANDIDATE).next().unwrap().device = Some("GPU-digits-stable-1".into());
+    shared.world.of(CANDIDATE).next().unwrap().device = Device::Named("GPU-digits-stable-1".into());
     let judgement = shared.ticks(4);
     let finding = named(&judgement, "energy");
     assert_eq!(finding.reason, "SharedDevice", "{}", finding.message);
     assert!(finding.message.contains("GPU-digits-stable-1 under digits-candidate-0 and digits-stable-1"), "{}", finding.message);
     let mut nameless = run(806, [4.0, 4.0], ratio(0.9, 1.0));
-    nameless.world.pods.iter_mut().for_each(|pod| pod.device = None);
+    nameless.world.pods.iter_mut().for_each(|pod| pod.device = Device::Nameless);
     let judgement = nameless.ticks(4);
     assert!(named(&judgement, "energy").message.contains("has no label UUID that names its device"));
     let own = Energy { device_labels: Vec::new(), ..ratio(0.9, 1.0) };
     let mut meters = run(807, [4.0, 4.0], own);
-    meters.world.pods.iter_mut().for_each(|pod| pod.device = None);
+    meters.world.pods.iter_mut().for_each(|pod| pod.device = Device::Nameless);
     assert_eq!(named(&meters.ticks(4), "energy").verdict, Verdict::Undecided);
 }
 
@@ -100,7 +100,7 @@ fn few_machines_and_missing_meters_are_not_compared() {
     let mut few = Run::new(plan(vec![stage(StageKind::Shadow, &[100])], vec![guarded(ratio(0.9, 1.0))]), few);
     assert!(named(&few.ticks(4), "energy").message.contains("fewer than 3 per arm"));
     let mut missing = run(809, [4.0, 4.0], ratio(0.9, 1.0));
-    missing.world.of(CANDIDATE).next().unwrap().metered = false;
+    missing.world.of(CANDIDATE).next().unwrap().device = Device::Unknown;
     let judgement = missing.ticks(6);
     assert!(named(&judgement, "energy").message.contains("3 pods of the candidate answer requests, but only 2 have a meter"));
     let mut plain = run(810, [4.0, 4.0], Energy { consumption: selector("nothing_total", &[]), ..ratio(0.9, 1.0) });

@@ -67,6 +67,15 @@ impl Behaviour {
     pub const GOOD: Self = Self { rps: 5.0, wrong: 0.03, failing: 0.002, slow: 0.01, nan: 0.0, watts: 25.0, joules: 4.0 };
 }
 
+/// A pod's device in the exporter's series.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Device {
+    Named(String),
+    Nameless,
+    /// The exporter has no series of it.
+    Unknown,
+}
+
 #[derive(Clone, Debug)]
 pub struct Pod {
     pub name: String,
@@ -75,10 +84,8 @@ pub struct Pod {
     pub alive: bool,
     pub scraped: bool,
     pub doubled: bool,
-    /// Its device in the exporter's series; `None` for one without a name.
-    pub device: Option<String>,
-    /// Whether the exporter knows its energy.
-    pub metered: bool,
+    /// Its device, as the exporter sees it.
+    pub device: Device,
     values: BTreeMap<&'static str, f64>,
     history: BTreeMap<&'static str, Vec<Sample>>,
 }
@@ -131,19 +138,8 @@ const SERIES: [Kind; 28] = [
 impl Pod {
     pub fn new(name: &str, revision: &'static str, offset: i64) -> Self {
         let values = SERIES.iter().filter(|(_, name, _)| !OPTIONAL.contains(name)).map(|(key, _, _)| (*key, 0.0)).collect();
-        let device = Some(format!("GPU-{name}"));
-        Self {
-            name: name.into(),
-            revision,
-            offset,
-            alive: true,
-            scraped: true,
-            doubled: false,
-            device,
-            metered: true,
-            values,
-            history: BTreeMap::new(),
-        }
+        let device = Device::Named(format!("GPU-{name}"));
+        Self { name: name.into(), revision, offset, alive: true, scraped: true, doubled: false, device, values, history: BTreeMap::new() }
     }
 
     pub fn set(&mut self, key: &'static str, value: f64) {
@@ -339,7 +335,7 @@ impl World {
         for pod in self.pods.iter().filter(|p| p.alive) {
             for (key, name, extra) in SERIES.iter().filter(|(_, name, _)| *name == metric) {
                 let Some(samples) = pod.history.get(key) else { continue };
-                if *key == "energy" && !pod.metered {
+                if *key == "energy" && pod.device == Device::Unknown {
                     continue;
                 }
                 let mut labels: BTreeMap<String, String> = extra.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
@@ -359,7 +355,9 @@ impl World {
                     labels.retain(|label, _| !label.starts_with("espalier"));
                     let pods = [("exported_pod", pod.name.as_str()), ("exported_namespace", "ns"), ("pod", "exporter-0")];
                     labels.extend(pods.map(|(label, value)| (label.to_owned(), value.to_owned())));
-                    labels.extend(pod.device.iter().map(|device| ("UUID".to_owned(), device.clone())));
+                    if let Device::Named(device) = &pod.device {
+                        labels.insert("UUID".into(), device.clone());
+                    }
                 }
                 if *name == "pairs_total" {
                     labels.insert("candidate_revision".into(), pod.revision.into());

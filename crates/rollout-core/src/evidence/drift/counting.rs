@@ -159,6 +159,8 @@ pub(super) struct Counted {
     /// By halves of the arm's targets.
     pub halves: (Vec<f64>, Vec<f64>),
     pub problem: Option<Unmeasurable>,
+    /// Whether all targets have the same bins, where bins are cumulative.
+    pub is_even: bool,
 }
 
 impl Counted {
@@ -197,7 +199,9 @@ impl Counter {
         });
         let undefined = counted.undefined.map(|target| Unmeasurable::NotANumber { query: query(), target });
         let halves = (bins.between(counted.halves.0), bins.between(counted.halves.1));
-        Ok(Counted { halves, problem: undefined.or(incomplete).or_else(|| uneven(&samples, bins, drift)) })
+        let uneven = uneven(&samples, bins, drift);
+        let is_even = uneven.is_none();
+        Ok(Counted { halves, problem: undefined.or(uneven).or(incomplete), is_even })
     }
 
     fn samples(
