@@ -197,10 +197,7 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
             Test::Gap(Gap { bad, total, label, groups, target, critical })
         }
         Sources::Drift(drift) => Test::Drift(Drift { target: absolute(&target)?, critical: absolute(&critical)?, ..drift }),
-        Sources::Energy(sources) => {
-            let (target, critical) = (energy::bound(&target)?, energy::bound(&critical)?);
-            Test::Energy(Energy { target, critical, ..sources })
-        }
+        Sources::Energy(energy) => Test::Energy(Energy { target: energy::bound(&target)?, critical: energy::bound(&critical)?, ..energy }),
         Sources::Level(series) if typed.limit.is_some() => {
             Test::Limit { series, unit, target: absolute(&target)?, critical: absolute(&critical)? }
         }

@@ -57,6 +57,7 @@ pub(crate) fn guardrail() -> Value {
         ),
     ];
     rules.extend(targets());
+    rules.extend(targets_of_distances());
     rules.extend(critical_bounds());
     rules.extend(slices());
     rules.extend(wins());
@@ -74,7 +75,7 @@ pub(crate) fn guardrail() -> Value {
 const IS_PSI: &str = "!has(self.drift.measure) || self.drift.measure == 'PSI'";
 
 /// Every kind takes its own forms of a target.
-fn targets() -> [Value; 8] {
+fn targets() -> [Value; 6] {
     let target = "self.target";
     let found = "'\"' + self.target + '\"'";
     let n = number(target);
@@ -113,6 +114,30 @@ fn targets() -> [Value; 8] {
         rule(
             ".target",
             &format!(
+                "!has(self.target) || !has(self.gauge) || (self.target.matches('^[+]?{NUMBER}') && {} in \
+                 [{gauge}, '+' + {gauge_difference} + ' vs stable', '+' + {gauge_difference} + ' vs baseline'])",
+                form(target)
+            ),
+            found,
+            &format!("\"30' + {gauge} + '\" or \"+2' + {gauge_difference} + ' vs stable\", in the unit of the gauge; stable or baseline"),
+        ),
+        rule(
+            ".target",
+            &format!("!has(self.target) || !has(self.limit) || (self.target.matches('^{NUMBER}') && {} == {limit})", form(target)),
+            found,
+            &format!("\"512' + {limit} + '\", in the unit of the limit"),
+        ),
+    ]
+}
+
+/// The targets of drift and of energy.
+fn targets_of_distances() -> [Value; 2] {
+    let n = number("self.target");
+    let found = "'\"' + self.target + '\"'";
+    [
+        rule(
+            ".target",
+            &format!(
                 "!has(self.target) || !has(self.drift) || (self.target.matches('^{NUMBER}$') && {n} > 0.0 && ({n} < 1.0 || {IS_PSI}))"
             ),
             found,
@@ -126,22 +151,6 @@ fn targets() -> [Value; 8] {
             ),
             found,
             ENERGY_BOUND,
-        ),
-        rule(
-            ".target",
-            &format!(
-                "!has(self.target) || !has(self.gauge) || (self.target.matches('^[+]?{NUMBER}') && {} in \
-                 [{gauge}, '+' + {gauge_difference} + ' vs stable', '+' + {gauge_difference} + ' vs baseline'])",
-                form(target)
-            ),
-            found,
-            &format!("\"30' + {gauge} + '\" or \"+2' + {gauge_difference} + ' vs stable\", in the unit of the gauge; stable or baseline"),
-        ),
-        rule(
-            ".target",
-            &format!("!has(self.target) || !has(self.limit) || (self.target.matches('^{NUMBER}') && {} == {limit})", form(target)),
-            found,
-            &format!("\"512' + {limit} + '\", in the unit of the limit"),
         ),
     ]
 }
