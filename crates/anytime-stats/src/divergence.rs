@@ -16,7 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::math::{ndtri, noncentral_chi2_cdf, noncentral_chi2_sf};
+use crate::math::{ndtri, noncentral_chi2_cdf, noncentral_chi2_sf, noncentral_chi2_sf_rough};
 use crate::window::Interval;
 
 /// What is added to every counted bin, so that an empty one has a logarithm.
@@ -183,36 +183,59 @@ impl Divergence {
     pub fn p_at_most(&self, bound: f64) -> f64 {
         if self.measure == Measure::KolmogorovSmirnov {
             let beyond = (self.value - bound).max(0.0);
-            return (2.0 * (-2.0 * beyond * beyond / self.unit).exp()).clamp(LEAST_P, 1.0);
+            return defined(2.0 * (-2.0 * beyond * beyond / self.unit).exp());
         }
         let unit = self.unit * self.inflation;
-        noncentral_chi2_sf(self.scaled / unit, self.dof, self.measure.on_the_scale_of_psi(bound) / unit).clamp(LEAST_P, 1.0)
+        defined(noncentral_chi2_sf(self.scaled / unit, self.dof, self.measure.on_the_scale_of_psi(bound) / unit))
     }
 
     /// p-value of "the true distance is at least `bound`".
     pub fn p_at_least(&self, bound: f64) -> f64 {
         if self.measure == Measure::KolmogorovSmirnov {
             let room = (bound - self.value).max(0.0);
-            return (-2.0 * room * room / self.unit).exp().clamp(LEAST_P, 1.0);
+            return defined((-2.0 * room * room / self.unit).exp());
         }
         // Nor must the smoothing, which makes a rare bin less rare.
         let at = |unit: f64| noncentral_chi2_cdf(self.unsmoothed / unit, self.dof, self.measure.on_the_scale_of_psi(bound) / unit);
         // A larger unit takes more off for chance, which must not help a proof.
-        at(self.unit).max(at(self.unit * self.inflation)).clamp(LEAST_P, 1.0)
+        defined(at(self.unit)).max(defined(at(self.unit * self.inflation)))
     }
 
-    /// Estimate and the one-sided bounds of level `alpha` each, for this look alone; to about a ten-thousandth, because bounds are for people.
+    /// Estimate and the one-sided bounds of level `alpha` each, for this look alone. For people: to about a ten-thousandth and a thousandth of the level.
     pub fn bounds(&self, alpha: f64) -> Interval {
-        let most = if self.measure.is_bounded() { 1.0 } else { 100.0 * (1.0 + self.value) };
-        let lower = if self.p_at_most(0.0) < alpha { halve(0.0, self.value, |x| self.p_at_most(x) < alpha) } else { 0.0 };
+        // What is bounded by 1 may be that and a rounding.
+        let most = if self.measure.is_bounded() { self.value.max(1.0) } else { 100.0 * (1.0 + self.value) };
+        let lower = if self.rough_at_most(0.0) < alpha { halve(0.0, self.value, |x| self.rough_at_most(x) < alpha) } else { 0.0 };
         // From a little above the estimate outward, until a distance is rejected.
         let mut step = self.measure.value(self.unit.min(1.0)).max(1e-6);
-        while self.value + step < most && self.p_at_least(self.value + step) >= alpha {
+        while self.value + step < most && self.rough_at_least(self.value + step) >= alpha {
             step *= 2.0;
         }
-        let upper = if self.value + step < most { halve(self.value, self.value + step, |x| self.p_at_least(x) >= alpha) } else { most };
+        let upper = if self.value + step < most { halve(self.value, self.value + step, |x| self.rough_at_least(x) >= alpha) } else { most };
         Interval { estimate: self.value, lower, upper }
     }
+
+    fn rough_at_most(&self, bound: f64) -> f64 {
+        if self.measure == Measure::KolmogorovSmirnov {
+            return self.p_at_most(bound);
+        }
+        let unit = self.unit * self.inflation;
+        defined(noncentral_chi2_sf_rough(self.scaled / unit, self.dof, self.measure.on_the_scale_of_psi(bound) / unit))
+    }
+
+    fn rough_at_least(&self, bound: f64) -> f64 {
+        if self.measure == Measure::KolmogorovSmirnov {
+            return self.p_at_least(bound);
+        }
+        let scaled = self.measure.on_the_scale_of_psi(bound);
+        let at = |unit: f64| 1.0 - noncentral_chi2_sf_rough(self.unsmoothed / unit, self.dof, scaled / unit);
+        defined(at(self.unit)).max(defined(at(self.unit * self.inflation)))
+    }
+}
+
+/// A p-value; where numbers overflowed it says nothing.
+fn defined(p: f64) -> f64 {
+    if p.is_nan() { 1.0 } else { p.clamp(LEAST_P, 1.0) }
 }
 
 /// Where `holds` stops to hold between `low` and `high`.

@@ -20,6 +20,8 @@ const LEAST_PER_BIN: f64 = 5.0;
 const LEAST: f64 = 50.0;
 /// Growth of the candidate's trials from one look to the next.
 const GROWTH: f64 = 1.25;
+/// Power of the sample that a forecast is made from.
+const PLANNED_POWER: f64 = 0.9;
 /// Level of each end of the interval that people see.
 const DISPLAY_ALPHA: f64 = 0.025;
 
@@ -45,8 +47,9 @@ pub(crate) struct DriftState {
     /// Proof windows of this step, and of the stage with their seconds.
     step_windows: u32,
     stage_seconds: f64,
-    /// Interval of the newest look at the attempt.
+    /// Interval of the newest look at the attempt, and the candidate's trials that would prove that nothing drifts.
     interval: Option<Interval>,
+    needed: Option<f64>,
 }
 
 /// What the plan fixes.
@@ -133,6 +136,7 @@ impl DriftState {
             step_windows: 0,
             stage_seconds: 0.0,
             interval: None,
+            needed: None,
         })
     }
 
@@ -200,6 +204,7 @@ impl DriftState {
         let blame = measure.tenth(critical);
         if self.is_due(&self.attempt, self.looked.0) {
             self.looked.0 = self.attempt.totals().0;
+            self.needed = self.trials_needed();
             if let Some(found) = self.divergence(&self.attempt, self.beside()) {
                 self.critical.all.absorb(found.p_at_most(critical));
                 self.target.all.absorb(found.p_at_most(target));
@@ -310,15 +315,21 @@ impl DriftState {
     }
 
     /// Seconds until a proof, if the estimate is what remains: the fixed sample, enlarged by what is used up of the room; `None` without hope.
-    pub(crate) fn seconds_left(&self, power: f64) -> Option<f64> {
-        let Terms { measure, target, recorded, proof_alpha, .. } = self.terms;
-        let (live, reference) = self.stage.totals();
+    pub(crate) fn seconds_left(&self) -> Option<f64> {
+        let Terms { measure, target, .. } = self.terms;
+        let (live, needed) = (self.stage.totals().0, self.needed?);
         let found = self.divergence(&self.stage, self.beside())?;
-        let ratio = if recorded { f64::INFINITY } else { reference / live };
-        let needed = no_drift(measure, target, self.bins.len().max(2), ratio, Precision { alpha: proof_alpha, power })?;
         let room = 1.0 - measure.part_of_distance(found.likely(), target);
         let left = (needed * self.phi_of(&self.stage) / (room * room) - live).max(live * (GROWTH - 1.0));
         (room > 0.0 && live > 0.0).then(|| left / live * self.stage_seconds)
+    }
+
+    /// The candidate's trials that prove that nothing drifts, as planned; too slow to be asked at every instant.
+    fn trials_needed(&self) -> Option<f64> {
+        let Terms { measure, target, recorded, proof_alpha, .. } = self.terms;
+        let (live, reference) = self.attempt.totals();
+        let ratio = if recorded { f64::INFINITY } else { reference / live };
+        no_drift(measure, target, self.bins.len(), ratio, Precision { alpha: proof_alpha, power: PLANNED_POWER })
     }
 
     fn beside(&self) -> Beside {

@@ -8,8 +8,6 @@ use crate::evidence::{DriftState, Risk};
 use crate::plan::Drift;
 use crate::verdict::{Finding, Unmeasurable, Verdict};
 
-/// Power of the sample that a forecast is made from.
-const PLANNED_POWER: f64 = 0.9;
 /// Longest time that is named, in seconds.
 const LONGEST: f64 = 7.0 * 24.0 * 3600.0;
 
@@ -33,7 +31,7 @@ pub(super) fn found_drift(finding: Finding, state: &DriftState, drift: &Drift, r
         None => format!("{} has too few events, or too few bins with any, to compare", finding.guardrail),
     };
     let proof = state.log_proof();
-    let eta = if proof < risk.proof_threshold { state.seconds_left(PLANNED_POWER).map(around) } else { None };
+    let eta = if proof < risk.proof_threshold { state.seconds_left().map(around) } else { None };
     let finding = Finding {
         value,
         interval,

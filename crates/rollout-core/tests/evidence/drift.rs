@@ -129,7 +129,10 @@ fn buckets_of_a_histogram_are_bins() {
 fn arms_with_other_buckets_are_not_compared() {
     let buckets = Drift { bins: selector("inference_seconds_bucket", &[]), label: "le".into(), ..mix(0.05, 0.1) };
     let mut run = run(717, [EVEN, EVEN], buckets);
+    run.ticks(20);
     run.world.candidate.slow = 0.5;
+    // The candidate's servers come back with one bucket less.
+    run.world.of(CANDIDATE).for_each(Pod::restart);
     for _ in 0..120 {
         run.world.step();
         run.world.of(CANDIDATE).for_each(|pod| pod.remove("quarter"));
