@@ -88,7 +88,7 @@ fn parts(test: &Test) -> Option<Parts<'_>> {
             or_not_worse: false,
             stable_bad: Some(&pairs.stable_wrong),
         }),
-        Test::Gap(_) | Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. } => None,
+        Test::Gap(_) | Test::Drift(_) | Test::Energy(_) | Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. } => None,
     }
 }
 

@@ -1,11 +1,13 @@
 //! One guardrail: exactly one kind, bounds in the form of that kind, the stages it counts in.
 //! Does not know the rollout; whether its stages or a baseline exist is checked by the parent.
 
-use crate::plan::{CountBound, CountSource, Gap, Guardrail, LevelBound, Paired, PlannedSlices, Reference, Selector, Test, Win};
+use crate::plan::{
+    CountBound, CountSource, Drift, Energy, Gap, Guardrail, LevelBound, Paired, PlannedSlices, Reference, Selector, Test, Win,
+};
 use crate::quantity::{Bound, BoundText, SelectorText, is_unit, ranges};
 use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
-use super::{Problems, is_label, is_name, quoted};
+use super::{Problems, drift, energy, is_label, is_name, quoted};
 
 /// Words in metric and label names that say: this needs the true answer, which shadow traffic never gets.
 const OUTCOME_WORDS: [&str; 10] =
@@ -15,25 +17,25 @@ const DEFAULT_SLICE_SAMPLES: i32 = 100;
 const ALL_STAGES: [StageKind; 3] = [StageKind::Shadow, StageKind::Canary, StageKind::ABTest];
 
 /// The problems of one guardrail, with its path in front.
-struct Site<'a> {
+pub(super) struct Site<'a> {
     index: usize,
     problems: &'a mut Problems,
 }
 
 impl Site<'_> {
-    fn add(&mut self, field: &str, found: impl Into<String>, expected: impl Into<String>) {
+    pub(super) fn add(&mut self, field: &str, found: impl Into<String>, expected: impl Into<String>) {
         let index = self.index;
         let dot = if field.is_empty() { "" } else { "." };
         self.problems.add(format_args!("guardrails[{index}]{dot}{field}"), found, expected);
     }
 
-    fn check(&mut self, good: bool, field: &str, found: impl Into<String>, expected: impl Into<String>) {
+    pub(super) fn check(&mut self, good: bool, field: &str, found: impl Into<String>, expected: impl Into<String>) {
         if !good {
             self.add(field, found, expected);
         }
     }
 
-    fn selector(&mut self, field: &str, text: &SelectorText) -> Option<Selector> {
+    pub(super) fn selector(&mut self, field: &str, text: &SelectorText) -> Option<Selector> {
         let index = self.index;
         self.problems.selector(format_args!("guardrails[{index}].{field}"), text)
     }
@@ -151,6 +153,8 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
         typed.latency.is_some(),
         typed.paired.is_some(),
         typed.fairness.is_some(),
+        typed.drift.is_some(),
+        typed.energy.is_some(),
         typed.gauge.is_some(),
         typed.limit.is_some(),
         typed.tripwire.is_some(),
@@ -192,6 +196,8 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
             let (target, critical) = (absolute(&target)? / 100.0, absolute(&critical)? / 100.0);
             Test::Gap(Gap { bad, total, label, groups, target, critical })
         }
+        Sources::Drift(drift) => Test::Drift(Drift { target: absolute(&target)?, critical: absolute(&critical)?, ..drift }),
+        Sources::Energy(energy) => Test::Energy(Energy { target: energy::bound(&target)?, critical: energy::bound(&critical)?, ..energy }),
         Sources::Level(series) if typed.limit.is_some() => {
             Test::Limit { series, unit, target: absolute(&target)?, critical: absolute(&critical)? }
         }
@@ -199,10 +205,13 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
     })
 }
 
-enum Sources {
+pub(super) enum Sources {
     Counts(CountSource, CountSource),
     Paired([CountSource; 3], Option<String>),
     Gap(CountSource, CountSource, String, Vec<String>),
+    /// Without its bounds.
+    Drift(Drift),
+    Energy(Energy),
     Level(Selector),
 }
 
@@ -230,6 +239,12 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
     }
     if let Some(fairness) = &typed.fairness {
         return fairness_sources(fairness, site);
+    }
+    if let Some(drift) = &typed.drift {
+        return drift::sources(drift, site).map(Sources::Drift);
+    }
+    if let Some(energy) = &typed.energy {
+        return energy::sources(energy, site).map(Sources::Energy);
     }
     let (field, gauge) = match (&typed.gauge, &typed.limit) {
         (Some(gauge), _) => ("gauge", gauge),
@@ -329,6 +344,12 @@ fn fits(typed: &spec::Guardrail, bound: &Bound) -> bool {
     if typed.fairness.is_some() {
         return matches!(bound, Bound::Absolute { value, unit } if unit == "pp" && *value > 0.0 && *value < 100.0);
     }
+    if let Some(drift) = &typed.drift {
+        return drift::fits(drift, bound);
+    }
+    if let Some(energy) = &typed.energy {
+        return energy::fits(energy, bound);
+    }
     if let Some(gauge) = typed.gauge.as_ref().or(typed.limit.as_ref()) {
         let own = gauge.unit.as_deref().unwrap_or_default();
         return match bound {
@@ -358,6 +379,12 @@ fn forms(typed: &spec::Guardrail) -> String {
     }
     if typed.fairness.is_some() {
         return rules::GAP_BOUND.to_owned();
+    }
+    if typed.drift.is_some() {
+        return rules::DRIFT_BOUND.to_owned();
+    }
+    if typed.energy.is_some() {
+        return rules::ENERGY_BOUND.to_owned();
     }
     match (&typed.gauge, &typed.limit) {
         (Some(gauge), _) => {
@@ -419,6 +446,10 @@ fn stages(typed: &spec::Guardrail, test: &Test) -> Vec<StageKind> {
     if let Test::Paired(_) = test {
         // Only copied requests are answered by both.
         return vec![StageKind::Shadow];
+    }
+    if let Test::Energy(_) = test {
+        // A small share of the traffic is not like load.
+        return vec![StageKind::Shadow, StageKind::ABTest];
     }
     let needs_outcome = match test {
         Test::Counts { bad: CountSource::Counter(bad), total, .. } | Test::Gap(Gap { bad: CountSource::Counter(bad), total, .. }) => {

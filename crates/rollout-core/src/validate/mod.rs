@@ -1,6 +1,8 @@
 //! From what the user typed to what it means: one complete [`Plan`], or every problem at once.
 //! Does not read the cluster or Prometheus; whether an edge of a histogram or a Service exists shows later.
 
+mod drift;
+mod energy;
 mod guardrail;
 mod hash;
 mod policy;
@@ -214,7 +216,7 @@ fn references(guardrail: &Guardrail) -> (Option<Reference>, Option<Reference>) {
     match &guardrail.test {
         Test::Counts { target, critical, .. } => (of_count(target), of_count(critical)),
         Test::Level { target, critical, .. } => (of_level(target), of_level(critical)),
-        Test::Paired(_) | Test::Gap(_) | Test::Limit { .. } | Test::Tripwire { .. } => (None, None),
+        Test::Paired(_) | Test::Gap(_) | Test::Drift(_) | Test::Energy(_) | Test::Limit { .. } | Test::Tripwire { .. } => (None, None),
     }
 }
 

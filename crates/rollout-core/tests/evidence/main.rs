@@ -5,6 +5,8 @@
 #![allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
 
 mod chance;
+mod drift;
+mod energy;
 mod fairness;
 mod glance;
 mod measuring;
