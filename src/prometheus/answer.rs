@@ -114,6 +114,12 @@ pub(super) fn series(raw: Raw<'_>) -> Result<Vec<Series>, Failure> {
     }
 }
 
+/// The series of a saved answer, oldest sample first; the error is a sentence.
+pub fn read_answer(body: &[u8]) -> Result<Vec<Series>, String> {
+    let raw = Raw { address: "the file", status: 200, content_type: "application/json", body };
+    series(raw).map_err(|failure| failure.into_reason().to_string())
+}
+
 fn is_json(content_type: &str) -> bool {
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media == "application/json" || media.ends_with("+json")

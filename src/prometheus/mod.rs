@@ -12,6 +12,7 @@ mod batch;
 mod client;
 mod server;
 
+pub use answer::read_answer;
 pub use batch::{Gathered, Servers, Snapshot};
 pub use client::{BODY_LIMIT, Client};
 pub use server::{Auth, SecretSource, Server, ServerError};

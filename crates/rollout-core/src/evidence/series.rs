@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::plan::Selector;
 use crate::revision::RevisionId;
 use crate::verdict::Unmeasurable;
 
@@ -65,6 +66,11 @@ impl Query {
     /// The text to send.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What it selects; `None` when the text is no selector, which those of the evidence always are.
+    pub fn selector(&self) -> Option<Selector> {
+        crate::quantity::selector(&self.0)
     }
 }
 
