@@ -2,6 +2,7 @@
 //! The same seed gives the same file; no real service was measured.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rollout_core::revision;
@@ -19,19 +20,24 @@ const TRAFFIC: f64 = 60.0;
 const MOVES: [(i64, f64); 3] = [(0, 0.0), (1200, 5.0), (1800, 25.0)];
 
 fn main() -> anyhow::Result<()> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/backtest");
-    let text = std::fs::read_to_string(folder.join("rollout.yaml"))?;
+    Ok(std::fs::write(file(), recorded()?)?)
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/backtest")
+}
+
+/// The file.
+pub fn file() -> PathBuf {
+    folder().join("recording.json")
+}
+
+/// What is in it.
+pub fn recorded() -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(folder().join("rollout.yaml"))?;
     let rollout: serde_json::Value = serde_saphyr::from_str(&text)?;
     let spec: RolloutSpec = serde_json::from_value(rollout.get("spec").cloned().context("rollout.yaml has no spec")?)?;
-    let candidate = revision::id(&spec.model, &spec.workload);
-    let recorded = record(candidate.as_str());
-    let check = std::env::args().any(|argument| argument == "--check");
-    let file = folder.join("recording.json");
-    if !check {
-        return Ok(std::fs::write(file, recorded)?);
-    }
-    anyhow::ensure!(std::fs::read_to_string(&file)? == recorded, "{} is old: run `cargo run --example recording`", file.display());
-    Ok(())
+    Ok(record(revision::id(&spec.model, &spec.workload).as_str()))
 }
 
 /// A pod and its counters.

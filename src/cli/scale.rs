@@ -42,7 +42,8 @@ impl Scale {
     /// The same for seconds: multiples of what people divide time by.
     pub fn times(&self, wanted: f64) -> Vec<f64> {
         const STEPS: [f64; 17] = [
-            1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 10_800.0, 21_600.0, 43_200.0, 86_400.0, 604_800.0,
+            1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 10_800.0, 21_600.0, 43_200.0, 86_400.0,
+            604_800.0,
         ];
         let rough = (self.high - self.low) / wanted.max(1.0);
         let step = STEPS.into_iter().find(|step| *step >= rough).unwrap_or(604_800.0 * (rough / 604_800.0).ceil());

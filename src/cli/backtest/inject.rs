@@ -55,11 +55,17 @@ impl Injection {
         })?;
         let at = start + self.after;
         if at.timestamp_millis() >= scene.span.1 {
-            return Err(refuse(format!("begins at {}, after the recording's end at {}", at.format("%F %T"), scene.times().1.format("%F %T"))));
+            return Err(refuse(format!(
+                "begins at {}, after the recording's end at {}",
+                at.format("%F %T"),
+                scene.times().1.format("%F %T")
+            )));
         }
         let changed = match (&guardrail.test, self.change) {
             (Test::Counts { bad, total, .. }, Change::Points(_) | Change::Times(_)) => self.counts(scene, bad, total, at, seed),
-            (Test::Level { series, .. } | Test::Limit { series, .. }, Change::Amount(amount)) => gauge(scene, guardrail, series, amount, at),
+            (Test::Level { series, .. } | Test::Limit { series, .. }, Change::Amount(amount)) => {
+                gauge(scene, guardrail, series, amount, at)
+            }
             (Test::Tripwire { series }, Change::Amount(amount)) => gauge(scene, guardrail, series, amount, at),
             (Test::Counts { .. }, Change::Amount(_)) => Err("it counts events, expected a change such as +5pp or 2x".to_owned()),
             (Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. }, _) => {
@@ -92,7 +98,10 @@ impl Injection {
             Change::Amount(_) => 0.0,
         };
         if !(0.0..=1.0).contains(&(share + turn)) {
-            return Err(format!("the recorded share of bad events is {:.2}%, so the changed one would not be between 0% and 100%", share * 100.0));
+            return Err(format!(
+                "the recorded share of bad events is {:.2}%, so the changed one would not be between 0% and 100%",
+                share * 100.0
+            ));
         }
         let replaced = events.turned(turn, share, at.timestamp_millis(), seed);
         let mut left = replaced;
@@ -189,7 +198,10 @@ impl Events {
             labels.insert("__name__".into(), bad.metric.clone());
             for (label, op, value) in &bad.matchers {
                 if *op != MatchOp::Equal {
-                    return Err(format!("the candidate has no series of {bad} yet, and {label}{}\"{value}\" does not say how one would be labelled", op.sign()));
+                    return Err(format!(
+                        "the candidate has no series of {bad} yet, and {label}{}\"{value}\" does not say how one would be labelled",
+                        op.sign()
+                    ));
                 }
                 labels.insert(label.clone(), value.clone());
             }

@@ -122,7 +122,9 @@ fn instant(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 fn duration(text: &str) -> Result<TimeDelta, String> {
-    DurationText::new(text).parse().and_then(|length| if length > TimeDelta::zero() { Ok(length) } else { Err("expected more than 0s".into()) })
+    DurationText::new(text)
+        .parse()
+        .and_then(|length| if length > TimeDelta::zero() { Ok(length) } else { Err("expected more than 0s".into()) })
 }
 
 fn pick(text: &str) -> Result<Pick, String> {
@@ -203,7 +205,10 @@ impl Case {
         let labels = |matchers: &std::collections::BTreeMap<String, String>| (!matchers.is_empty()).then(|| Pick::Labels(matchers.clone()));
         let of_rollout = || {
             let spec = &rollout?.object.spec;
-            Some(labels(&plan.candidate_matchers).unwrap_or_else(|| Pick::Revision(revision::id(&spec.model, &spec.workload).as_str().to_owned())))
+            Some(
+                labels(&plan.candidate_matchers)
+                    .unwrap_or_else(|| Pick::Revision(revision::id(&spec.model, &spec.workload).as_str().to_owned())),
+            )
         };
         let wanted = Wanted {
             candidate: args.candidate.clone().or_else(|| of_rollout().filter(|_| !args.split_stable)),
@@ -234,7 +239,8 @@ impl Case {
         let readings = scene.readings(plan)?;
         self.is_answered(&readings, &scene)?;
         let good = args.known_good || args.split_stable;
-        let play = Play { subject: &self.subject, scene: &scene, from, to, repeats: good || !injected.is_empty() };
+        let found_after = injected.iter().map(|(_, at)| *at).max();
+        let play = Play { subject: &self.subject, scene: &scene, from, to, repeats: good || !injected.is_empty(), found_after };
         let mut progress = Progress::new("replaying");
         let attempts = play.attempts(&readings, &mut |done| progress.tell(done));
         progress.end();
@@ -310,6 +316,9 @@ fn window(args: &Args, scene: &Scene, plan: &Plan) -> Result<(DateTime<Utc>, Dat
         // An attempt starts before its candidate's first sample.
         (None, None) => first - plan.interval,
     };
+    // Decisions fall on instants, and so does their beginning.
+    let step = plan.interval.num_milliseconds().max(1);
+    let from = DateTime::from_timestamp_millis(from.timestamp_millis().div_euclid(step) * step).unwrap_or(from);
     if from >= to || from >= last {
         return Err(format!(
             "nothing to replay from {} to {}: both arms were recorded from {} to {}",
@@ -332,7 +341,8 @@ fn notes(scene: &Scene, plan: &Plan, attempts: &[Attempt]) -> Vec<String> {
         );
     }
     let night = TimeDelta::days(1);
-    if attempts.iter().any(|one| one.end == Some(End::Promoted) && one.ended - one.started < night) && plan.probation < night {
+    let soon = |one: &Attempt| one.end == Some(End::Promoted) && one.ended - one.started < night;
+    if attempts.len() == 1 && attempts.iter().any(soon) && plan.probation < night {
         notes.push("It would have been promoted within a day: what is bad only at other hours was not seen.".to_owned());
     }
     notes
@@ -378,9 +388,7 @@ fn told_alarms(report: &mut Report, attempts: &[Attempt]) -> u8 {
 }
 
 fn told_injections(report: &mut Report, attempts: &[Attempt], injected: &[(&Injection, DateTime<Utc>)]) -> u8 {
-    let bad = |attempt: &&Attempt, at: DateTime<Utc>| {
-        attempt.ended > at && matches!(attempt.end, Some(End::RolledBack | End::Inconclusive))
-    };
+    let bad = |attempt: &&Attempt, at: DateTime<Utc>| attempt.ended > at && run::failed(attempt.end);
     let (mut sentences, mut missed) = (Vec::new(), false);
     for (injection, at) in injected {
         let found = attempts.iter().find(|attempt| bad(attempt, *at));

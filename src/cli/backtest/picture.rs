@@ -8,9 +8,7 @@ use super::report::{Report, after};
 use super::run::{Attempt, Mark, Point};
 use super::scene::Scene;
 use crate::cli::scale::{Scale, number};
-use crate::cli::svg::{
-    AMBER, Anchor, BAD, BOUND, DOUBTFUL, GOOD, GREEN, GRID, INK, NEUTRAL, PALE, SOFT, Stroke, Svg, TEXT, VIOLET, WIDTH,
-};
+use crate::cli::svg::{AMBER, Anchor, BAD, BOUND, DOUBTFUL, GOOD, GREEN, GRID, INK, NEUTRAL, PALE, SOFT, Stroke, Svg, TEXT, VIOLET, WIDTH};
 
 /// Left and right end of the axes.
 const LEFT: f64 = 64.0;
@@ -61,7 +59,12 @@ impl View<'_> {
 
     fn title(&self, svg: &mut Svg, title: &str) {
         svg.text((16.0, 26.0), 15.0, Anchor::Start, title);
-        let arms = format!("{} against {}, from {}", self.report.candidate.name, self.report.stable.name, self.report.attempts.last().map_or("", |a| a.started.as_str()));
+        let arms = format!(
+            "{} against {}, from {}",
+            self.report.candidate.name,
+            self.report.stable.name,
+            self.report.attempts.last().map_or("", |a| a.started.as_str())
+        );
         svg.coloured((16.0, 44.0), 11.0, Anchor::Start, SOFT, &arms);
     }
 
@@ -70,7 +73,7 @@ impl View<'_> {
         let mut svg = Svg::default();
         self.title(&mut svg, &format!("{}: what {} would have decided", self.report.outcome, self.report.policy));
         legend(&mut svg, 64.0);
-        let (top, row, x) = (96.0, 26.0, self.time());
+        let (top, row, x) = (100.0, 26.0, self.time());
         let bottom = top + row * findings.len() as f64;
         for (index, finding) in findings.iter().enumerate() {
             let y = top + row * index as f64;
@@ -79,7 +82,7 @@ impl View<'_> {
             }
             svg.text((RIGHT + 8.0, y + 13.0), 12.0, Anchor::Start, &short(&finding.guardrail, 22));
         }
-        self.stages(&mut svg, top - 6.0, bottom);
+        self.stages(&mut svg, top - 14.0, bottom);
         self.exposure(&mut svg, bottom + GAP - 10.0);
         svg.finish()
     }
@@ -106,8 +109,8 @@ impl View<'_> {
         self.title(&mut svg, &format!("{}: {:?}", finding.guardrail, finding.verdict));
         let marks: Vec<(f64, &Mark)> =
             self.attempt.points.iter().filter_map(|point| Some((self.seconds(point.at), point.guardrails.get(index)?))).collect();
-        let top = 84.0;
-        self.stages(&mut svg, top - 6.0, top + EVIDENCE);
+        let top = 98.0;
+        self.stages(&mut svg, top - 12.0, top + EVIDENCE);
         self.evidence(&mut svg, top, &marks, finding);
         let second = top + EVIDENCE + GAP;
         self.measured(&mut svg, second, &marks, finding);
@@ -118,21 +121,22 @@ impl View<'_> {
     fn evidence(&self, svg: &mut Svg, top: f64, marks: &[(f64, &Mark)], finding: &Finding) {
         let (needed, most) = finding.thresholds;
         let lines = [
-            ("proof", GREEN, marks.iter().filter_map(|(x, m)| Some((*x, m.proof.filter(|_| m.verdict != Verdict::Inactive)?))).collect::<Vec<_>>()),
+            (
+                "proof",
+                GREEN,
+                marks.iter().filter_map(|(x, m)| Some((*x, m.proof.filter(|_| m.verdict != Verdict::Inactive)?))).collect::<Vec<_>>(),
+            ),
             ("worse than target", AMBER, marks.iter().filter_map(|(x, m)| Some((*x, m.warning?))).collect()),
             ("worse than critical", BOUND, marks.iter().filter_map(|(x, m)| Some((*x, m.harm?))).collect()),
         ];
         let same = finding.target == finding.critical;
         let values = || lines.iter().flat_map(|(_, _, points)| points.iter().map(|(_, y)| *y));
         let low = values().fold(-1.0_f64, f64::min).max(-1.5 * most);
-        let high = values().fold(most.max(needed), f64::max).min(1.6 * most.max(needed)) * 1.08;
+        let high = values().fold(most.max(needed), f64::max).min(4.0 * most.max(needed)) * 1.08;
         let (x, y) = (self.time(), Scale::new((low, high), (top + EVIDENCE, top)));
         axis(svg, &y, top, "evidence, ln E", &|value| format!("{value}"));
         svg.line((LEFT, y.at(0.0)), (RIGHT, y.at(0.0)), 1.0, SOFT);
-        let mut labels = vec![
-            (y.at(needed), GREEN, format!("proven at {needed:.1}")),
-            (y.at(most), BOUND, format!("harm at {most:.1}")),
-        ];
+        let mut labels = vec![(y.at(needed), GREEN, format!("proven at {needed:.1}")), (y.at(most), BOUND, format!("harm at {most:.1}"))];
         svg.curve(&[(LEFT, y.at(needed)), (RIGHT, y.at(needed))], dashed(GREEN));
         svg.curve(&[(LEFT, y.at(most)), (RIGHT, y.at(most))], dashed(BOUND));
         for (name, colour, points) in &lines {
@@ -159,7 +163,8 @@ impl View<'_> {
             let (low, high) = mark.interval.as_ref()?.split_once(" to ")?;
             Some((number(low)?.0, number(high)?.0))
         };
-        let intervals: Vec<(f64, f64, f64)> = marks.iter().filter_map(|(at, mark)| both(mark).map(|(low, high)| (*at, low, high))).collect();
+        let intervals: Vec<(f64, f64, f64)> =
+            marks.iter().filter_map(|(at, mark)| both(mark).map(|(low, high)| (*at, low, high))).collect();
         // The first intervals are as wide as the picture is high; they must not make it higher.
         let reach = (critical - target).abs().max(critical.abs()).max(target.abs()) * 1.5;
         let lowest = estimates.iter().map(|(_, v)| *v).chain(intervals.iter().map(|(_, low, _)| *low)).fold(target.min(0.0), f64::min);
@@ -254,7 +259,7 @@ impl View<'_> {
         for (at, name) in &begins {
             svg.line((*at, top), (*at, bottom), 1.0, SOFT);
             if *at >= free {
-                svg.coloured((*at + 3.0, top - 2.0), 10.0, Anchor::Start, SOFT, name);
+                svg.coloured((*at + 3.0, top + 7.0), 10.0, Anchor::Start, SOFT, name);
                 free = at + 10.0 + 6.5 * name.chars().count() as f64;
             }
         }
@@ -275,7 +280,7 @@ fn unbroken(points: &[(f64, f64)]) -> Vec<&[(f64, f64)]> {
 
 /// Name and ticks at the left, lines across.
 fn axis(svg: &mut Svg, y: &Scale, top: f64, name: &str, say: &dyn Fn(f64) -> String) {
-    svg.coloured((16.0, top - 12.0), 11.0, Anchor::Start, SOFT, name);
+    svg.coloured((16.0, top - 18.0), 11.0, Anchor::Start, SOFT, name);
     for tick in y.ticks(4.0) {
         svg.line((LEFT, y.at(tick)), (RIGHT, y.at(tick)), 0.6, GRID);
         // Sums of steps carry the noise of their digits.

@@ -56,7 +56,9 @@ impl Recording {
         read.map_err(|error| format!("--from {file}: cannot be read: {error}"))?;
         let recording = Self::parse(&bytes).map_err(|error| format!("--from {file}: {error}"))?;
         if recording.by_metric.is_empty() {
-            return Err(format!("--from {file}: holds no series with a metric name; expected what `espalier backtest --save` writes, an answer of Prometheus' query API, or OpenMetrics text with times"));
+            return Err(format!(
+                "--from {file}: holds no series with a metric name; expected what `espalier backtest --save` writes, an answer of Prometheus' query API, or OpenMetrics text with times"
+            ));
         }
         Ok(recording)
     }
@@ -73,7 +75,8 @@ impl Recording {
         };
         // One answer a line, as a shell loop over curl leaves them.
         let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)).collect();
-        let answers: Option<Vec<Series>> = lines.iter().map(|line| read_answer(line).ok()).collect::<Option<Vec<_>>>().map(|all| all.concat());
+        let answers: Option<Vec<Series>> =
+            lines.iter().map(|line| read_answer(line).ok()).collect::<Option<Vec<_>>>().map(|all| all.concat());
         answers.map(Self::of).ok_or(whole)
     }
 
@@ -102,9 +105,7 @@ impl Recording {
     pub(super) fn select(&self, selector: &Selector) -> Result<Vec<Arc<Series>>, String> {
         let matchers = selector.matchers.iter().map(|(label, op, value)| Ok((label, Matcher::new(*op, value)?)));
         let matchers: Vec<(&String, Matcher<'_>)> = matchers.collect::<Result<_, String>>()?;
-        let fits = |one: &Series| {
-            matchers.iter().all(|(label, matcher)| matcher.allows(one.labels.get(*label).map_or("", String::as_str)))
-        };
+        let fits = |one: &Series| matchers.iter().all(|(label, matcher)| matcher.allows(one.labels.get(*label).map_or("", String::as_str)));
         Ok(self.by_metric.get(&selector.metric).into_iter().flatten().filter(|one| fits(one)).cloned().collect())
     }
 
@@ -201,7 +202,11 @@ mod tests {
 
     #[test]
     fn answers_may_stand_on_lines_of_their_own_and_overlap() {
-        let answer = |values: &str| format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{"__name__":"up"}},"values":[{values}]}}]}}}}"#);
+        let answer = |values: &str| {
+            format!(
+                r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{"__name__":"up"}},"values":[{values}]}}]}}}}"#
+            )
+        };
         let text = format!("{}\n{}\n", answer("[30,\"1\"],[45,\"1\"]"), answer("[15,\"1\"],[30,\"1\"]"));
         let recording = Recording::parse(text.as_bytes()).unwrap();
         let times: Vec<i64> = recording.series().flat_map(|one| one.samples.iter().map(|s| s.at)).collect();
@@ -211,7 +216,10 @@ mod tests {
     #[test]
     fn what_is_no_recording_is_said_so() {
         let error = |text: &str| Recording::parse(text.as_bytes()).unwrap_err();
-        assert!(error(r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#).contains("vector"), "an instant vector has no history");
+        assert!(
+            error(r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#).contains("vector"),
+            "an instant vector has no history"
+        );
         assert!(error(r#"{"status":"error","error":"bad"}"#).contains("bad"));
         assert!(error("up 1\n").contains("line 1"), "{}", error("up 1\n"));
         assert!(Recording::read("/does/not/exist").unwrap_err().starts_with("--from /does/not/exist: cannot be read"));

@@ -184,12 +184,7 @@ pub(super) fn played(attempt: &Attempt, plan: &Plan, name: &dyn Fn(&str) -> Stri
         verdicts: attempt
             .firsts
             .iter()
-            .map(|first| Told {
-                at: time(first.at),
-                after_seconds: after(first.at),
-                stage: stage(first),
-                numbers: numbers(&first.finding),
-            })
+            .map(|first| Told { at: time(first.at), after_seconds: after(first.at), stage: stage(first), numbers: numbers(&first.finding) })
             .collect(),
         guardrails: last
             .map(|(finding, (instants, why))| Last {

@@ -4,8 +4,9 @@
 use chrono::{DateTime, Utc};
 use rollout_core::evidence::Readings;
 use rollout_core::replay::{End, First, Replay, Spot, Subject, instants};
+use rollout_core::spec::StageKind;
 use rollout_core::status::DecisionRecord;
-use rollout_core::verdict::{Judgement, Verdict};
+use rollout_core::verdict::{Finding, Judgement, Verdict};
 use rollout_core::weights::Exposure;
 
 use super::scene::Scene;
@@ -21,6 +22,8 @@ pub(super) struct Play<'a> {
     pub to: DateTime<Utc>,
     /// Whether attempts follow each other until the recording ends.
     pub repeats: bool,
+    /// After this instant the first attempt that fails is the last one.
+    pub found_after: Option<DateTime<Utc>>,
 }
 
 /// One attempt and what became of it.
@@ -70,7 +73,8 @@ impl Play<'_> {
         while start < self.to {
             let attempt = self.attempt(start, readings, tell);
             start = attempt.ended;
-            let goes_on = self.repeats && attempt.end.is_some() && attempt.ended > attempt.started;
+            let found = failed(attempt.end) && self.found_after.is_some_and(|at| attempt.ended > at);
+            let goes_on = self.repeats && !found && attempt.end.is_some() && attempt.ended > attempt.started;
             attempts.push(attempt);
             if !goes_on {
                 break;
@@ -92,16 +96,18 @@ impl Play<'_> {
                 replay.disturbed(at);
             }
             let spot = replay.spot();
-            let Some(judgement) = replay.step(&arms, at, readings).cloned() else { break };
+            if replay.step(&arms, at, readings).is_none() {
+                break;
+            }
+            let Some(judgement) = replay.judgement() else { break };
             attempt.ended = at;
             attempt.instants += 1;
-            attempt.count(&judgement);
+            attempt.count(judgement);
             let over = replay.end().is_some();
             let moved = spot != replay.spot();
             if attempt.instants % every == 1 || every == 1 || over || moved {
-                attempt.points.extend(spot.map(|spot| point(&judgement, spot)));
+                attempt.points.extend(spot.map(|spot| self.point(judgement, spot)));
             }
-            attempt.last = Some(judgement);
             if attempt.instants % 512 == 0 {
                 tell((at - self.from).num_milliseconds() as f64 / (self.to - self.from).num_milliseconds().max(1) as f64);
             }
@@ -109,11 +115,37 @@ impl Play<'_> {
                 break;
             }
         }
+        attempt.last = replay.judgement().cloned();
         attempt.end = replay.end();
         attempt.decisions = replay.decisions().to_vec();
         attempt.firsts = replay.firsts().to_vec();
         attempt
     }
+
+    fn point(&self, judgement: &Judgement, spot: Spot) -> Point {
+        let stage = self.subject.plan.stages.get(spot.position.stage);
+        // Of a mirrored stage the judge tells the share of stable's requests that is copied; the picture shows the share of all.
+        let of_all = |share: f64| if stage.is_some_and(|s| s.kind == StageKind::Shadow) { 100.0 * share / (100.0 + share) } else { share };
+        let mark = |finding: &Finding| Mark {
+            verdict: finding.verdict,
+            proof: finding.log_e_proof,
+            warning: finding.log_e_warning,
+            harm: finding.log_e_harm,
+            value: finding.value.clone(),
+            interval: finding.interval.clone(),
+        };
+        Point {
+            at: judgement.at,
+            exposure: spot.exposure,
+            realised: judgement.realised_share.map(of_all),
+            guardrails: judgement.findings.iter().map(mark).collect(),
+        }
+    }
+}
+
+/// Whether the candidate was refused.
+pub(super) const fn failed(end: Option<End>) -> bool {
+    matches!(end, Some(End::RolledBack | End::Inconclusive))
 }
 
 impl Attempt {
@@ -138,22 +170,5 @@ impl Attempt {
                 count.1.clone_from(&finding.message);
             }
         }
-    }
-}
-
-fn point(judgement: &Judgement, spot: Spot) -> Point {
-    let mark = |finding: &rollout_core::verdict::Finding| Mark {
-        verdict: finding.verdict,
-        proof: finding.log_e_proof,
-        warning: finding.log_e_warning,
-        harm: finding.log_e_harm,
-        value: finding.value.clone(),
-        interval: finding.interval.clone(),
-    };
-    Point {
-        at: judgement.at,
-        exposure: spot.exposure,
-        realised: judgement.realised_share,
-        guardrails: judgement.findings.iter().map(mark).collect(),
     }
 }

@@ -231,6 +231,13 @@ struct Picks {
 
 fn picks(wanted: &Wanted, known: &[Known]) -> Result<Picks, String> {
     let baseline = wanted.baseline.clone();
+    for (flag, pick) in [("--candidate", &wanted.candidate), ("--stable", &wanted.stable), ("--baseline", &wanted.baseline)] {
+        if let Some(Pick::Revision(revision)) = pick
+            && !known.iter().any(|one| one.revision == *revision)
+        {
+            return Err(format!("{flag} {revision}: no series of the recording belongs to it; {}", list(known)));
+        }
+    }
     let of = |known: &Known| Pick::Revision(known.revision.clone());
     if wanted.split {
         let stable = match (&wanted.stable, known) {
@@ -243,7 +250,11 @@ fn picks(wanted: &Wanted, known: &[Known]) -> Result<Picks, String> {
     let others = |pick: &Pick| -> Vec<&Known> {
         let is_other = |one: &&Known| of(one) != *pick && Some(of(one)) != baseline;
         let same_rollout = known.iter().find(|one| of(one) == *pick).map(|one| one.rollouts.clone()).unwrap_or_default();
-        known.iter().filter(is_other).filter(|one| same_rollout.is_empty() || one.rollouts.is_empty() || !one.rollouts.is_disjoint(&same_rollout)).collect()
+        known
+            .iter()
+            .filter(is_other)
+            .filter(|one| same_rollout.is_empty() || one.rollouts.is_empty() || !one.rollouts.is_disjoint(&same_rollout))
+            .collect()
     };
     let only = |pick: &Pick, flag: &str| match others(pick).as_slice() {
         [one] => Ok(of(one)),
@@ -268,7 +279,9 @@ fn picks(wanted: &Wanted, known: &[Known]) -> Result<Picks, String> {
 
 fn list(known: &[Known]) -> String {
     if known.is_empty() {
-        return format!("no series carries the label {REVISION}: pick the arms by labels, such as --candidate job=digits-v2 --stable job=digits-v1");
+        return format!(
+            "no series carries the label {REVISION}: pick the arms by labels, such as --candidate job=digits-v2 --stable job=digits-v1"
+        );
     }
     let time = |ms: i64| DateTime::from_timestamp_millis(ms).unwrap_or_default().format("%F %T").to_string();
     let words = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -378,7 +391,8 @@ fn half(recording: &Recording, picks: &Picks, wanted: &Wanted) -> Result<BTreeSe
     let here = |series: &&std::sync::Arc<Series>| {
         wanted.namespace.as_ref().is_none_or(|wanted| series.labels.get("namespace").is_none_or(|found| found == wanted))
     };
-    let pods: BTreeSet<&str> = recording.series().filter(here).filter(|series| picks.stable.owns(series)).map(|series| target(series)).collect();
+    let pods: BTreeSet<&str> =
+        recording.series().filter(here).filter(|series| picks.stable.owns(series)).map(|series| target(series)).collect();
     if pods.len() < 2 {
         return Err(format!(
             "--split-stable: {} has {} pods in the recording, expected at least 2: one for each half",
@@ -386,7 +400,8 @@ fn half(recording: &Recording, picks: &Picks, wanted: &Wanted) -> Result<BTreeSe
             pods.len()
         ));
     }
-    let hash = |text: &str| text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash =
+        |text: &str| text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mut ordered: Vec<(u64, &str)> = pods.into_iter().map(|pod| (hash(pod), pod)).collect();
     ordered.sort_unstable();
     Ok(ordered.into_iter().step_by(2).map(|(_, pod)| pod.to_owned()).collect())

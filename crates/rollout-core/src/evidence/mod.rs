@@ -169,7 +169,12 @@ impl Evidence {
         Self {
             candidate,
             attempt,
-            fixed: Fixed { plan_hash: plan.hash.clone(), settle: plan.settle.num_milliseconds(), has_requests: plan.requests.is_some(), has_split: true },
+            fixed: Fixed {
+                plan_hash: plan.hash.clone(),
+                settle: plan.settle.num_milliseconds(),
+                has_requests: plan.requests.is_some(),
+                has_split: true,
+            },
             clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, step_settled: 0.0 },
             place: Place {
                 position: Position { stage: 0, step: 0 },

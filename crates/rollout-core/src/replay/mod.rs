@@ -10,7 +10,7 @@ use crate::judge::{Moment, judge};
 use crate::plan::Plan;
 use crate::revision::RevisionId;
 use crate::spec::{PolicySpec, RolloutSpec};
-use crate::status::{AttemptPhase, DecisionRecord};
+use crate::status::{Attempt, AttemptPhase, DecisionRecord};
 use crate::verdict::{Finding, Judgement, Overall, Verdict};
 use crate::weights::{Exposure, Position};
 use stand::Stand;
@@ -66,7 +66,9 @@ pub struct Replay {
     /// What the evidence is told of, as the operator would tell it.
     watched: Option<Watched>,
     pending_move: Option<DateTime<Utc>>,
+    /// The last judgement, and whether it is still about where the attempt is.
     judgement: Option<Judgement>,
+    stands: bool,
     verdicts: Vec<Verdict>,
     due: DateTime<Utc>,
     started: DateTime<Utc>,
@@ -95,6 +97,7 @@ impl Replay {
             watched: None,
             pending_move: None,
             judgement: None,
+            stands: false,
             verdicts: Vec::new(),
             due: at,
             started: at,
@@ -130,17 +133,23 @@ impl Replay {
             self.verdicts = verdicts;
         }
         let wakes = news || !matches!(judgement.overall, Overall::Hold(_));
-        self.judgement = Some(judgement.clone());
-        if wakes || at >= self.due {
+        (self.judgement, self.stands) = (Some(judgement), true);
+        // While a step is judged, a look at a judgement that holds changes nothing; elsewhere time alone may.
+        let is_judged = self.attempt().is_some_and(|attempt| attempt.phase == AttemptPhase::Judging);
+        if wakes || (at >= self.due && !is_judged) {
             self.decide(at);
         }
-        // What was decided may have made the judgement one about another step; what was judged is told all the same.
-        Some(&*self.judgement.get_or_insert(judgement))
+        self.judgement.as_ref()
     }
 
     /// Somebody moved the recorded traffic at `at`: what is open is closed, and it settles before it proves again.
     pub fn disturbed(&mut self, at: DateTime<Utc>) {
         self.evidence.disturbed(at);
+    }
+
+    /// What was judged last.
+    pub const fn judgement(&self) -> Option<&Judgement> {
+        self.judgement.as_ref()
     }
 
     /// How the attempt ended; `None` while it goes on.
@@ -151,6 +160,11 @@ impl Replay {
     /// Where it is, or was when it ended.
     pub fn spot(&self) -> Option<Spot> {
         self.watched.map(|watched| watched.spot)
+    }
+
+    /// The attempt as the status holds it; `None` when it is over.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        self.stand.attempt()
     }
 
     /// Every decision so far, oldest first.
@@ -192,7 +206,7 @@ impl Replay {
 
     fn decide(&mut self, at: DateTime<Utc>) {
         loop {
-            let (changed, next_check) = self.stand.look(self.judgement.as_ref(), at);
+            let (changed, next_check) = self.stand.look(self.judgement.as_ref().filter(|_| self.stands), at);
             self.due = at + next_check;
             self.follow();
             if !changed || self.end().is_some() {
@@ -206,17 +220,14 @@ impl Replay {
         let Some(attempt) = self.stand.attempt().filter(|attempt| attempt.phase != AttemptPhase::Deploying) else { return };
         let index = |n: i32| usize::try_from(n).unwrap_or(0);
         let watched = Watched {
-            spot: Spot {
-                position: Position { stage: index(attempt.stage), step: index(attempt.step) },
-                exposure: attempt.intent,
-            },
+            spot: Spot { position: Position { stage: index(attempt.stage), step: index(attempt.step) }, exposure: attempt.intent },
             stage_started: attempt.stage_started,
             step_started: attempt.step_started.unwrap_or(attempt.stage_started),
         };
         let moved = self.watched.is_none_or(|before| (before.spot, before.step_started) != (watched.spot, watched.step_started));
         if moved {
             self.pending_move = Some(watched.step_started);
-            self.judgement = None;
+            self.stands = false;
             self.verdicts.clear();
         }
         self.watched = Some(watched);
