@@ -75,7 +75,7 @@ fn record(candidate: &str) -> String {
         samples: Default::default(),
     };
     let (good, pruned) = ([0.060, 0.020, 0.004], [0.064, 0.012, 0.004]);
-    let mut pods = vec![
+    let mut pods = [
         pod("9f33c0de", "v1-6c9fd-hx2kp", 0, 4, good),
         pod("9f33c0de", "v1-6c9fd-t7w9b", 0, 17, good),
         pod(candidate, "v2-5b7d8-k4m2q", CANDIDATE_SINCE, 9, pruned),

@@ -67,7 +67,7 @@ fn series(query: &Query, revision: &str, pod: usize, edge: Option<&str>, seconds
     let mut value = 0.0;
     let samples = (0..seconds / INTERVAL).map(|n| {
         let noise = if step > 0.0 && step < 140.0 {
-            f64::from(u8::try_from((n * 7919 + i64::from(revision.len() as u8)) % 7).unwrap()) - 3.0
+            f64::from(u8::try_from((n * 7919 + i64::try_from(revision.len()).unwrap()) % 7).unwrap()) - 3.0
         } else {
             0.0
         };

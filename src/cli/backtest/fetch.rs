@@ -15,7 +15,7 @@ use super::{Args, DAY, Progress};
 use crate::prometheus::{Auth, Server, Servers};
 
 /// Longest wait for one answer: hours of raw samples take longer than the last seconds of them.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// Requests in flight: a person's question must not slow down the server's own work.
 const CONCURRENCY: usize = 4;
 /// Range that is asked for at a time.

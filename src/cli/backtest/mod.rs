@@ -376,7 +376,8 @@ fn waits(attempt: &Attempt) -> String {
 fn told_alarms(report: &mut Report, attempts: &[Attempt]) -> u8 {
     let alarms = report::alarms(attempts);
     let code = u8::from(alarms.rolled_back > 0);
-    report.outcome = if code == 0 { "NoFalseAlarm" } else { "FalseAlarms" }.to_owned();
+    let word = if code == 0 { "NoFalseAlarm" } else { "FalseAlarms" };
+    word.clone_into(&mut report.outcome);
     let all = alarms.attempts;
     let share = if code == 0 { "no false alarm".to_owned() } else { format!("{} false alarms", alarms.rolled_back) };
     report.summary = format!(
@@ -410,7 +411,8 @@ fn told_injections(report: &mut Report, attempts: &[Attempt], injected: &[(&Inje
             by: by.map(|by| by.guardrail.clone()),
         });
     }
-    report.outcome = if missed { "NotFound" } else { "Found" }.to_owned();
+    let word = if missed { "NotFound" } else { "Found" };
+    word.clone_into(&mut report.outcome);
     report.summary = sentences.join(" ");
     u8::from(missed)
 }

@@ -24,7 +24,7 @@ pub(super) struct Report {
     pub start: String,
     pub end: String,
     pub interval: String,
-    /// In a word: Promoted, RolledBack, Inconclusive, Undecided, NoFalseAlarm, FalseAlarms, Found, NotFound.
+    /// In a word: `Promoted`, `RolledBack`, `Inconclusive`, `Undecided`, `NoFalseAlarm`, `FalseAlarms`, `Found` or `NotFound`.
     pub outcome: String,
     /// The same in a sentence.
     pub summary: String,

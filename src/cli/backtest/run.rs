@@ -108,7 +108,7 @@ impl Play<'_> {
             if attempt.instants % every == 1 || every == 1 || over || moved {
                 attempt.points.extend(spot.map(|spot| self.point(judgement, spot)));
             }
-            if attempt.instants % 512 == 0 {
+            if attempt.instants.is_multiple_of(512) {
                 tell((at - self.from).num_milliseconds() as f64 / (self.to - self.from).num_milliseconds().max(1) as f64);
             }
             if over {

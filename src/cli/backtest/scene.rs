@@ -99,7 +99,7 @@ pub(super) struct Scene {
     /// First sample of every pod, in milliseconds; of those that were there from the beginning it is not known when they came.
     came: BTreeMap<String, i64>,
     recording: Recording,
-    /// From the later of the arms' first samples to the last one, in milliseconds.
+    /// The time in which both arms were there, in milliseconds.
     pub span: (i64, i64),
     /// Exposures that the operator recorded for this rollout: since when, in milliseconds, and percent.
     pub moves: Vec<(i64, f64)>,
@@ -412,8 +412,9 @@ fn span(parties: &BTreeMap<&'static str, Party>) -> Result<(i64, i64), String> {
     let (Some(candidate), Some(stable)) = (of(CANDIDATE), of(STABLE)) else {
         return Err("an arm has no samples".to_owned());
     };
-    let (first, last) = (candidate.0.max(stable.0), candidate.1.max(stable.1));
-    if first >= candidate.1.min(stable.1) {
+    // What one arm did after the other was gone is no comparison.
+    let (first, last) = (candidate.0.max(stable.0), candidate.1.min(stable.1));
+    if first >= last {
         return Err("candidate and stable were never recorded at the same time: there is nothing to compare".to_owned());
     }
     Ok((first, last))

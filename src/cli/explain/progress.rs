@@ -29,7 +29,7 @@ pub(super) fn picture(title: &str, status: &Status) -> String {
         row(&mut svg, top, one);
         top += ROW;
     }
-    exposure(&mut svg, top + 26.0, &status.decisions);
+    exposure(&mut svg, top + 26.0, status);
     svg.finish()
 }
 
@@ -51,12 +51,14 @@ fn row(svg: &mut Svg, top: f64, one: &EvidenceStatus) {
     }
 }
 
-/// Exposure as steps: what each decision, newest first in the log, changed.
-fn exposure(svg: &mut Svg, top: f64, decisions: &[DecisionRecord]) {
+/// Exposure as steps: what each decision, newest first in the log, changed, up to the last measurement.
+fn exposure(svg: &mut Svg, top: f64, status: &Status) {
+    let decisions: &[DecisionRecord] = &status.decisions;
     let (Some(newest), Some(oldest)) = (decisions.first(), decisions.last()) else { return };
     let seconds = |at: DateTime<Utc>| (at - oldest.time).num_milliseconds() as f64 / 1000.0;
+    let end = status.checkpoint.as_ref().map_or(newest.time, |checkpoint| checkpoint.at.max(newest.time));
     // A last step that only just began must still be seen.
-    let (x, y) = (Scale::new((0.0, seconds(newest.time) * 1.04), (LEFT, RIGHT)), Scale::new((0.0, 100.0), (top + EXPOSURE, top)));
+    let (x, y) = (Scale::new((0.0, seconds(end) * 1.04), (LEFT, RIGHT)), Scale::new((0.0, 100.0), (top + EXPOSURE, top)));
     svg.coloured((16.0, top + 12.0), 11.0, Anchor::Start, SOFT, "exposure");
     for tick in [0.0, 25.0, 50.0, 75.0, 100.0] {
         svg.line((LEFT, y.at(tick)), (RIGHT, y.at(tick)), 0.6, GRID);
@@ -72,7 +74,7 @@ fn exposure(svg: &mut Svg, top: f64, decisions: &[DecisionRecord]) {
     area.extend([(RIGHT, y.at(0.0)), (LEFT, y.at(0.0))]);
     svg.area(&area, PALE, 0.45);
     svg.curve(&steps, Stroke { width: 2.0, colour: INK, dashed: false });
-    let days = seconds(newest.time) > 86_400.0;
+    let days = seconds(end) > 86_400.0;
     let mut free = 0.0;
     for tick in x.times(5.0) {
         let at = oldest.time + chrono::TimeDelta::milliseconds(whole(tick * 1000.0));
