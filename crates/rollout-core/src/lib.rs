@@ -19,6 +19,7 @@ pub mod observed;
 pub mod plan;
 pub mod planning;
 pub mod quantity;
+pub mod replay;
 pub mod revision;
 pub mod route;
 pub mod spec;

@@ -164,14 +164,17 @@ fn replicas(spec: &RolloutSpec) -> Option<u32> {
 
 /// The plan of a policy under the stages that a rollout has when it names none.
 fn with_default_stages(policy: &EvaluationPolicy) -> Result<Plan, Vec<Problem>> {
+    validate(&smallest_rollout()?, &policy.spec)
+}
+
+/// A rollout that names nothing but what it must.
+pub(super) fn smallest_rollout() -> Result<RolloutSpec, Vec<Problem>> {
     let backend = |name: &str| json!({"backendRef": {"name": name, "port": 80}});
     let spec = json!({
         "model": {"uri": "oci://example/model"}, "workload": backend("candidate"), "baseline": backend("stable"),
         "route": {"template": {}}, "policyRef": {"name": "policy"},
     });
-    let spec: RolloutSpec =
-        serde_json::from_value(spec).map_err(|error| vec![Problem::new("spec", error.to_string(), "the smallest rollout")])?;
-    validate(&spec, &policy.spec)
+    serde_json::from_value(spec).map_err(|error| vec![Problem::new("spec", error.to_string(), "the smallest rollout")])
 }
 
 fn one(args: &Args, subject: &Subject) -> Result<Planned, Vec<String>> {

@@ -75,6 +75,8 @@ struct Fixed {
     settle: i64,
     /// Whether there is a counter of requests.
     has_requests: bool,
+    /// Whether the share that the candidate should have is known; that of recorded traffic is not.
+    has_split: bool,
 }
 
 /// Instants and judged times; milliseconds since the epoch, and seconds of judged time.
@@ -173,7 +175,12 @@ impl Evidence {
         Self {
             candidate,
             attempt,
-            fixed: Fixed { plan_hash: plan.hash.clone(), settle: plan.settle.num_milliseconds(), has_requests: plan.requests.is_some() },
+            fixed: Fixed {
+                plan_hash: plan.hash.clone(),
+                settle: plan.settle.num_milliseconds(),
+                has_requests: plan.requests.is_some(),
+                has_split: true,
+            },
             clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, step_settled: 0.0 },
             place: Place {
                 position: Position { stage: 0, step: 0 },
@@ -186,6 +193,13 @@ impl Evidence {
             traffic: Traffic::new(started),
             guardrails,
         }
+    }
+
+    /// The same about traffic that was split by somebody else: how it is split is not checked.
+    #[must_use]
+    pub fn without_split_check(mut self) -> Self {
+        self.fixed.has_split = false;
+        self
     }
 
     /// Every query that must be asked at each instant.
@@ -219,7 +233,7 @@ impl Evidence {
         let gap = (instant - self.clocks.last).min(freshness(plan));
         let times = TickTimes { start: self.clocks.last, end: instant, judged: gap as f64 / 1000.0, settled: self.place.settled };
         self.traffic.absorb(&lens, &times);
-        self.traffic.expected = traffic::expected_share(plan, &self.place);
+        self.traffic.expected = traffic::expected_share(plan, &self.place).filter(|_| self.fixed.has_split);
         let (mut any_active, mut any_measured) = (false, false);
         for (tracked, guardrail) in self.guardrails.iter_mut().zip(&plan.guardrails) {
             let active = self.place.kind.is_some_and(|kind| guardrail.stages.contains(&kind));
@@ -257,6 +271,15 @@ impl Evidence {
             self.clocks.stage = 0.0;
         }
         (self.clocks.step, self.clocks.step_settled) = (0.0, 0.0);
+    }
+
+    /// Traffic was moved at `at` by something else than a step of the plan: open windows close and traffic settles, nothing starts anew.
+    pub fn disturbed(&mut self, at: DateTime<Utc>) {
+        for tracked in &mut self.guardrails {
+            tracked.moved(self.place.settled, false);
+        }
+        (self.traffic.requests, self.traffic.expected) = (ShareCounts::default(), None);
+        self.place.settled = self.place.settled.max(at.timestamp_millis() + self.fixed.settle);
     }
 
     /// State that continues after a restart.

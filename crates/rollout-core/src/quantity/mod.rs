@@ -12,6 +12,7 @@ pub use duration::{DurationRange, DurationText, duration_text, ranges};
 pub(crate) use percent::risk_schema;
 pub use percent::{PercentText, ShareText};
 pub use selector::SelectorText;
+pub(crate) use selector::read as selector;
 
 use serde_json::{Value, json};
 

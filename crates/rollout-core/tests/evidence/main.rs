@@ -4,6 +4,7 @@
 // Small numbers of ticks, pods and requests.
 #![allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
 
+mod backtest;
 mod chance;
 mod drift;
 mod energy;
