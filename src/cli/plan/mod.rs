@@ -299,6 +299,24 @@ spec:
     }
 
     #[test]
+    fn drift_and_energy_are_planned_with_what_is_known_of_them() {
+        let drift = "  - {name: mix, drift: {bins: p, label: predicted}, target: '0.1'}\n";
+        let energy = "  - {name: energy, energy: {consumption: e, inferences: r}, target: 0.8x vs stable}\n";
+        let both = format!(
+            "{}---{POLICY}{drift}{energy}",
+            ROLLOUT.replace("stages: [", "stages: [{name: shadow, type: Shadow, maxDuration: 6h}, ")
+        );
+        let said = |line: &str| text::text(&report(line, &both).unwrap());
+        assert!(said("--rps 50").contains("10 bins (assumed)"), "{}", said("--rps 50"));
+        let known = said("--rps 50 --base mix=40 --base energy=120J+-6J");
+        assert!(known.contains("40 bins") && known.contains("120J±6J") && known.contains("3 pods in each arm"), "{known}");
+        for line in ["--rps 50 --base mix=1", "--rps 50 --base mix=10%", "--rps 50 --base energy=120W"] {
+            let problems = report(line, &both).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.contains("--base") || problem.contains("expected")), "{problems:?}");
+        }
+    }
+
+    #[test]
     fn flags_that_make_no_sense_are_refused_with_their_name() {
         let both = format!("{ROLLOUT}---{POLICY}");
         for (line, wanted) in [
