@@ -110,7 +110,7 @@ fn catch_up(ctx: &Arc<Context>) {
     }
 }
 
-/// Reads what the champion of a new attempt did in the day before it. Nothing waits for it.
+/// Reads what the champion of a new attempt did in the days before it. Nothing waits for it.
 fn recall(ctx: &Arc<Context>) {
     if let Some(recall) = ctx.tracker.to_recall() {
         let ctx = Arc::clone(ctx);
@@ -122,7 +122,7 @@ fn recall(ctx: &Arc<Context>) {
     }
 }
 
-/// The past of an attempt's champion, hour by hour, so that a day of samples is never held at once. Ends early when a server gives no answer at all.
+/// The past of an attempt's champion, hour by hour, so that days of samples are never held at once. Ends early when a server gives no answer at all.
 async fn past(servers: &Servers, watched: &Watched) -> History {
     let (plan, arms, end) = (&watched.plan, &watched.arms, watched.identity.started);
     let (queries, interval, lookback) = (History::queries(plan, arms), History::interval(plan), Evidence::lookback(plan));

@@ -27,7 +27,7 @@ const MOST_LOWERED: u32 = 5;
 /// Days after which the judge itself must have ended every attempt, with room.
 const LONGEST: i64 = 9 * 86_400;
 
-/// Chance of one run: of the day before the attempt, and of the attempt itself.
+/// Chance of one run: of the days before the attempt, and of the attempt itself.
 pub struct Chance {
     /// Before.
     pub before: Dice,
@@ -161,7 +161,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// What the champion did in the day before the attempt, as the operator learns it at the start.
+/// What the champion did in the days before the attempt, as the operator learns it at the start.
 fn history(scenario: &Scenario, plan: &Plan, dice: Dice, through: Through) -> anyhow::Result<History> {
     let mut world = World::before(scenario, dice, HISTORY_SPAN.num_seconds());
     let end = world.now + HISTORY_SPAN.num_milliseconds();
@@ -176,7 +176,7 @@ fn history(scenario: &Scenario, plan: &Plan, dice: Dice, through: Through) -> an
     }
     if through == Through::Http {
         let from = history.last_instant();
-        let answers = source.range(History::queries(plan, source.arms()), from, time(end))?;
+        let answers = source.range(&History::queries(plan, source.arms()), from, time(end))?;
         let mut at = from + History::interval(plan);
         while at <= time(end) {
             history.absorb(plan, source.arms(), at, &answers);

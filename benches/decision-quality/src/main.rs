@@ -87,7 +87,8 @@ fn main() -> anyhow::Result<()> {
     let job = job(&args)?;
     let chosen = choose(scenarios, &args.scenario)?;
     let begin = Instant::now();
-    let (mut rows, mut twins): (Vec<(Scenario, Vec<Cell>)>, Vec<Option<Cell>>) = (Vec::new(), Vec::new());
+    let mut rows: Vec<(Scenario, Vec<Cell>)> = Vec::new();
+    let mut twins: Vec<Option<Cell>> = Vec::new();
     for scenario in chosen {
         let start = Instant::now();
         let cells = job.play(&scenario)?;
@@ -97,11 +98,8 @@ fn main() -> anyhow::Result<()> {
         rows.push((scenario, cells));
     }
     eprintln!("{} scenarios, {} runs each, {:.0} s", rows.len(), job.runs, begin.elapsed().as_secs_f64());
-    let pairs: Vec<Pair<'_>> = rows
-        .iter()
-        .zip(&twins)
-        .filter_map(|((scenario, cells), twin)| Some(Pair::new(scenario, cells.first()?, twin.as_ref()?)))
-        .collect();
+    let pairs: Vec<Pair<'_>> =
+        rows.iter().zip(&twins).filter_map(|((scenario, cells), twin)| Some(Pair::new(scenario, cells.first()?, twin.as_ref()?))).collect();
     if args.through == Through::Http {
         print!("{}", pair::section(&pairs));
         return Ok(());

@@ -12,7 +12,7 @@ use crate::scenario::{Scenario, Truth};
 use crate::verdict::{ALLOWED, Kind, State, checks, minutes, percent};
 
 /// What the rules that keep the risks cost in time.
-const PRICE: &str = "The price of rules that keep the risks elsewhere: a window may add at most a third of the evidence that a proof needs (half of what a rollback needs), the first window only sets the champion's rate, and over-dispersion is estimated as the largest of three scales, which is above 1 by chance in short data.";
+const PRICE: &str = "The price of rules that keep the risks elsewhere: a window may add at most a third of the evidence that a proof needs (half of what a rollback needs), and over-dispersion is estimated as the largest of three scales, which is above 1 by chance.";
 
 type Rows = [(Scenario, Vec<Cell>)];
 
@@ -208,12 +208,14 @@ fn method() -> String {
     - Unless a scenario says otherwise: 10 requests per second, 10 % of them on the candidate, base rate 8 %, target and critical +2 pp, two pods an arm, a\n  \
       scrape a minute, windows of 5 min, a stage of at least 1 h and at most 24 h. Requests are Poisson, bad events binomial.\n\
     - Every pod has its own counters and is scraped at its own moment of the interval, with jitter. Espalier gets the raw samples; it differences them itself,\n  \
-      with resets, gaps and new pods. It looks at every scrape.\n\
+      with resets, gaps and new pods. It looks at every scrape. It has read what the champion did in the two days before, except where the champion is new.\n\
     - The other policies get counts of the same scrapes in windows of 5 min, better than PromQL would give them: nothing is extrapolated, and a gap is\n  \
       charged when it ends. They do not move traffic; the scenario's schedule does. In scenarios with one step all policies see the very same samples.\n\
     - Nobody may promote before the least time of the stage. Who has not decided at its end has no proof; for Espalier the end counts judged time.\n\
     - Of the operator's decision loop the outline is followed: pass, raise, lower and try again after two calm windows, end. Gateways, readiness and\n  \
       probation are not played here; the end-to-end scenarios do that.\n\
+    - `cargo bench -p anytime-stats --bench window` times one judgement of one guardrail-window, `cargo bench -p rollout-core --bench instant` the whole way\n  \
+      from the samples of six pods to a judgement with its sentences.\n\
     - Not played: drift after a promotion, users who stick to an arm, and exposures below 1 %.\n"
         .to_owned()
 }

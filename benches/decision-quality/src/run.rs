@@ -64,7 +64,7 @@ impl Job {
     }
 
     fn chance(&self, scenario: &Scenario, run: u64) -> Chance {
-        // Another seed for the day before: what follows it is the same world for every policy.
+        // Another seed for the days before: what follows it is the same world for every policy.
         Chance { before: Dice::new(!self.seed, scenario.name, run), during: self.dice(scenario, run) }
     }
 

@@ -79,7 +79,7 @@ pub struct Setup {
     pub timeout: i64,
     /// Pods of each arm.
     pub pods: usize,
-    /// Whether the champion has served for a day before the attempt, so that its history can be read.
+    /// Whether the champion has served for days before the attempt, so that its history can be read.
     pub history: bool,
 }
 

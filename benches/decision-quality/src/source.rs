@@ -70,10 +70,10 @@ impl Source {
     }
 
     /// The samples of a long range; the library's own source keeps none.
-    pub fn range(&self, queries: BTreeSet<Query>, from: DateTime<Utc>, to: DateTime<Utc>) -> anyhow::Result<Readings> {
+    pub fn range(&self, queries: &BTreeSet<Query>, from: DateTime<Utc>, to: DateTime<Utc>) -> anyhow::Result<Readings> {
         match self {
             Self::Library(_) => Ok(Readings::new()),
-            Self::Http { wire, .. } => wire.range(&queries, from, to),
+            Self::Http { wire, .. } => wire.range(queries, from, to),
         }
     }
 

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
+use ::espalier::prometheus::{Server, Servers};
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, TimeDelta, Utc};
-use ::espalier::prometheus::{Server, Servers};
 use rollout_core::evidence::{Evidence, Query, Reading, Readings};
 use rollout_core::plan::Plan;
 use tokio::runtime::{Builder, Runtime};

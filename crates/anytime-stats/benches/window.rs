@@ -1,5 +1,5 @@
 //! Time of one judgement of one guardrail-window: log likelihood ratios of harm and proof, both processes, both e-values.
-//! `cargo bench -p anytime-stats`; prints a line per kind of test, keeps nothing.
+//! `cargo bench -p anytime-stats --bench window`; prints a line per kind of test, keeps nothing.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::hint::black_box;

@@ -103,7 +103,9 @@ fn alternatives(regex: &str) -> Result<Vec<String>, String> {
                 continue;
             }
             '\\' => chars.next().ok_or_else(|| format!("a broken escape in {regex:?}"))?,
-            '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' => return Err(format!("{regex:?} is more than literals")),
+            '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' => {
+                return Err(format!("{regex:?} is more than literals"));
+            }
             plain => plain,
         };
         if let Some(last) = all.last_mut() {

@@ -8,8 +8,8 @@ use super::selector::RangeSelector;
 use crate::feed::{NAMESPACE, revision};
 use crate::pod::Pod;
 
-/// Samples kept of each series: a day of them, one a minute, with room.
-const KEPT: usize = 4096;
+/// Samples kept of each series: two days of them, one a minute, with room.
+const KEPT: usize = 8192;
 
 /// Samples by series.
 #[derive(Debug, Default)]

@@ -14,8 +14,8 @@ use super::sift::Scope;
 use super::{Evidence, State, freshness};
 use crate::plan::{Guardrail, Plan, Test};
 
-/// How far back to look: a whole day, so that every hour of it is seen.
-pub const SPAN: TimeDelta = TimeDelta::hours(24);
+/// How far back to look: two days. Of half hours there are few in one, and the largest of several estimates is too large while they are noisy.
+pub const SPAN: TimeDelta = TimeDelta::hours(48);
 /// Least distance of instants: the shortest scale at which scatter is looked at.
 const LEAST_INTERVAL: TimeDelta = TimeDelta::seconds(60);
 

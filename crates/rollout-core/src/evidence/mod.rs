@@ -350,7 +350,7 @@ impl Tracked {
         match &self.state {
             State::Counts(counts) => counts.has_requests(),
             State::Gap(gap) => Some(gap.has_requests()),
-            State::Level(_) | State::Limit(_) | State::Tripwire(_) | State::Broken(_) => None,
+            _ => None,
         }
     }
 
