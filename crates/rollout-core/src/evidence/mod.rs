@@ -12,6 +12,7 @@ mod energy;
 mod family;
 mod gap;
 mod glance;
+mod history;
 mod level;
 mod query;
 mod scatter;
@@ -33,6 +34,7 @@ pub(crate) use counts::CountState;
 pub(crate) use drift::DriftState;
 pub(crate) use energy::{EnergyState, LOAD};
 pub(crate) use gap::{GapState, pairs as gap_pairs};
+pub use history::{History, SPAN as HISTORY_SPAN};
 pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, LimitState, WINDOWS_PER_BATCH};
 pub use series::{Arm, Arms, Query, Reading, Readings, Sample, Series};
 pub(crate) use share::ShareCounts;
@@ -79,16 +81,20 @@ struct Fixed {
     has_split: bool,
 }
 
-/// Instants and judged times; milliseconds since the epoch, and seconds of judged time.
+/// Instants and times; milliseconds since the epoch, and seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Clocks {
     started: i64,
     pub last: i64,
     /// Last instant at which anything active could be measured.
     pub measured: Option<i64>,
+    /// Measured seconds of the stage and of the step.
     pub stage: f64,
     pub step: f64,
-    /// Judged time of the step since traffic settled.
+    /// Those of the stage in which there was something to judge: what the longest time of a stage counts.
+    #[serde(default)]
+    pub judged: f64,
+    /// Measured seconds of the step since traffic settled.
     pub step_settled: f64,
 }
 
@@ -181,7 +187,7 @@ impl Evidence {
                 has_requests: plan.requests.is_some(),
                 has_split: true,
             },
-            clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, step_settled: 0.0 },
+            clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, judged: 0.0, step_settled: 0.0 },
             place: Place {
                 position: Position { stage: 0, step: 0 },
                 exposure: Exposure::ZERO,
@@ -235,17 +241,22 @@ impl Evidence {
         self.traffic.absorb(&lens, &times);
         self.traffic.expected = traffic::expected_share(plan, &self.place).filter(|_| self.fixed.has_split);
         let (mut any_active, mut any_measured) = (false, false);
+        // Where something counts requests, a time without any is not judged, however many gauges are read meanwhile.
+        let mut requests = None;
         for (tracked, guardrail) in self.guardrails.iter_mut().zip(&plan.guardrails) {
             let active = self.place.kind.is_some_and(|kind| guardrail.stages.contains(&kind));
             let measured = tracked.absorb(&lens, guardrail, &times, active);
             any_active |= active;
             any_measured |= active && measured;
+            if let Some(has_some) = tracked.has_requests().filter(|_| active) {
+                requests = Some(requests.unwrap_or(false) || (measured && has_some));
+            }
         }
         // A stage in which nothing is active is judged on traffic alone.
         if any_measured
             || (!any_active && self.place.kind.is_some() && self.traffic.stable_seen.is_some_and(|seen| instant - seen <= freshness(plan)))
         {
-            self.clocks.judged(&times);
+            self.clocks.measured(&times, requests.unwrap_or(true));
         }
         self.clocks.last = instant;
     }
@@ -268,7 +279,7 @@ impl Evidence {
         let raised = exposure > self.place.exposure;
         self.place = Place { position, exposure, kind: Some(kind), since, settled: since + self.fixed.settle, raised };
         if new_stage {
-            self.clocks.stage = 0.0;
+            (self.clocks.stage, self.clocks.judged) = (0.0, 0.0);
         }
         (self.clocks.step, self.clocks.step_settled) = (0.0, 0.0);
     }
@@ -319,8 +330,11 @@ impl Evidence {
 }
 
 impl Clocks {
-    fn judged(&mut self, times: &TickTimes) {
+    fn measured(&mut self, times: &TickTimes, judged: bool) {
         self.measured = Some(times.end);
+        if judged {
+            self.judged += times.judged;
+        }
         self.stage += times.judged;
         self.step += times.judged;
         if times.start >= times.settled {
@@ -360,6 +374,15 @@ impl Tracked {
         self.problem = outcome.err();
         self.problem_since = self.problem.as_ref().map(|_| self.problem_since.unwrap_or(times.end));
         self.problem.is_none()
+    }
+
+    /// Whether there are requests to judge by; `None` for what is not judged by requests.
+    fn has_requests(&self) -> Option<bool> {
+        match &self.state {
+            State::Counts(counts) => counts.has_requests(),
+            State::Gap(gap) => Some(gap.has_requests()),
+            _ => None,
+        }
     }
 
     fn moved(&mut self, settled: i64, new_stage: bool) {

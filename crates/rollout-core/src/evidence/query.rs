@@ -157,6 +157,12 @@ pub(super) fn of_guardrails<'a>(guardrails: impl IntoIterator<Item = &'a Guardra
     queries
 }
 
+/// What these guardrails read of the champion.
+pub(super) fn of_champion<'a>(guardrails: impl IntoIterator<Item = &'a Guardrail>, arms: &Arms) -> BTreeSet<Query> {
+    let metrics = guardrails.into_iter().flat_map(sought);
+    metrics.chain([Sought::UP]).flat_map(|sought| of_arms(&sought, &[Role::Stable], arms)).collect()
+}
+
 fn of_arms(sought: &Sought<'_>, roles: &[Role], arms: &Arms) -> Vec<Query> {
     roles.iter().filter_map(|role| arms.of(*role).ok()).filter_map(|arm| sought.query(arm)).collect()
 }

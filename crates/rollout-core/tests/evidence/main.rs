@@ -12,6 +12,7 @@ mod fairness;
 mod glance;
 mod measuring;
 mod paired;
+mod past;
 mod plans;
 mod replay;
 mod run;
