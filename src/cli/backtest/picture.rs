@@ -173,7 +173,9 @@ impl View<'_> {
         let low = lowest.max(target.min(last) - reach);
         let high = highest.min(critical.max(last) + reach);
         let room = (high - low) * 0.08;
-        let (x, y) = (self.time(), Scale::new((low - room, high + room), (top + MEASURED, top)));
+        // A share or a level that is never below 0 needs no room there.
+        let floor = if finding.target.contains(" vs ") || low < 0.0 { low - room } else { low };
+        let (x, y) = (self.time(), Scale::new((floor, high + room), (top + MEASURED, top)));
         for (from, to, fill) in [(y.low(), target, GOOD), (target, critical, DOUBTFUL), (critical, y.high(), BAD)] {
             svg.rectangle((LEFT, y.at(to)), (RIGHT - LEFT, y.at(from) - y.at(to)), fill);
         }
@@ -230,18 +232,32 @@ impl View<'_> {
         let mut labels = vec![(y.at(points.last().map_or(0.0, of)), INK, "decided".to_owned())];
         labels.extend(shares.last().map(|(_, y)| (*y, AMBER, "requests, recorded".to_owned())));
         side(svg, labels, top, top + EXPOSURE);
+        self.below(svg, top + EXPOSURE);
+    }
+
+    /// Times below the lowest axis, with what was moved and injected.
+    fn below(&self, svg: &mut Svg, bottom: f64) {
+        let x = self.time();
         for (at, percent) in &self.scene.moves {
             let seconds = (*at - self.attempt.started.timestamp_millis()) as f64 / 1000.0;
             if seconds > 0.0 && seconds < x.high() {
-                svg.line((x.at(seconds), top + EXPOSURE), (x.at(seconds), top + EXPOSURE + 5.0), 2.0, AMBER);
-                svg.coloured((x.at(seconds), top + EXPOSURE + 32.0), 9.0, Anchor::Middle, AMBER, &format!("moved to {percent}%"));
+                svg.line((x.at(seconds), bottom), (x.at(seconds), bottom + 5.0), 2.0, AMBER);
+                svg.coloured((x.at(seconds), bottom + 32.0), 9.0, Anchor::Middle, AMBER, &format!("moved to {percent}%"));
+            }
+        }
+        for injected in &self.report.injections {
+            let Ok(at) = chrono::DateTime::parse_from_rfc3339(&injected.at) else { continue };
+            let at = x.at(self.seconds(at.to_utc()));
+            if at > LEFT {
+                svg.line((at, bottom), (at, bottom + 5.0), 2.0, BOUND);
+                svg.coloured((at, bottom + 45.0), 9.0, Anchor::Middle, BOUND, &format!("injected {}", injected.injection));
             }
         }
         for tick in x.times(7.0) {
             let label = if tick == 0.0 { "0".to_owned() } else { after_text(tick) };
-            svg.coloured((x.at(tick), top + EXPOSURE + 18.0), 10.0, Anchor::Middle, SOFT, &label);
+            svg.coloured((x.at(tick), bottom + 18.0), 10.0, Anchor::Middle, SOFT, &label);
         }
-        svg.coloured((RIGHT + 8.0, top + EXPOSURE + 18.0), 10.0, Anchor::Start, SOFT, "since the start");
+        svg.coloured((RIGHT + 8.0, bottom + 18.0), 10.0, Anchor::Start, SOFT, "since the start");
     }
 
     /// Where each stage begins, with its name where there is room for it.
