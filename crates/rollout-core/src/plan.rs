@@ -126,7 +126,7 @@ pub enum Win {
         /// Compared with what.
         versus: Reference,
     },
-    /// Below this level, in the gauge's unit; for [`Test::Level`] with an absolute target.
+    /// Better than this level, in the gauge's unit; for [`Test::Level`] with an absolute target.
     Level(f64),
 }
 
@@ -150,6 +150,8 @@ pub enum Test {
     Counts {
         /// Bad events.
         bad: CountSource,
+        /// Worse events, which alone count against the critical bound; `None` when the bad ones do.
+        severe: Option<Severe>,
         /// All events.
         total: CountSource,
         /// Bound to be proven better than.
@@ -165,21 +167,25 @@ pub enum Test {
         series: Selector,
         /// Unit as written in the bounds.
         unit: String,
-        /// Bound to be proven below.
+        /// Which side of the bounds is good.
+        direction: Direction,
+        /// Bound to be proven within.
         target: LevelBound,
         /// Bound beyond which it is rolled back.
         critical: LevelBound,
     },
-    /// A hard limit on the largest value over the candidate's pods.
+    /// A hard limit on the worst value over the candidate's pods: the largest, or the smallest where less is worse.
     Limit {
         /// The gauge.
         series: Selector,
-        /// Unit as written in the bound.
+        /// Unit as written in an absolute bound.
         unit: String,
-        /// Above this a promotion waits.
-        target: f64,
-        /// Above this it is rolled back.
-        critical: f64,
+        /// Which side of the bounds is good.
+        direction: Direction,
+        /// Beyond this nothing rises.
+        target: LimitBound,
+        /// Beyond this it is rolled back; of the same form as the target.
+        critical: LimitBound,
     },
     /// Counted pairs of answers to the same request: betting on those in which one arm alone was wrong, a sequential `McNemar` test.
     Paired(Paired),
@@ -190,6 +196,71 @@ pub enum Test {
         /// The counter.
         series: Selector,
     },
+}
+
+/// Events worse than the bad ones, on the same histogram: slower than a second edge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Severe {
+    /// The worse events; all of them are bad ones.
+    pub bad: CountSource,
+    /// The second edge as a duration, for people.
+    pub slower_than: TimeDelta,
+}
+
+/// Which side of a bound is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// More is worse: power, memory, a queue.
+    AtMost,
+    /// Less is worse: capacity.
+    AtLeast,
+}
+
+impl Direction {
+    /// 1 where more is worse, -1 where less is.
+    pub const fn sign(self) -> f64 {
+        match self {
+            Self::AtMost => 1.0,
+            Self::AtLeast => -1.0,
+        }
+    }
+
+    /// Whether `value` is on the bad side of `bound`.
+    pub fn is_beyond(self, value: f64, bound: f64) -> bool {
+        self.sign() * value > self.sign() * bound
+    }
+}
+
+/// A bound of a hard limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LimitBound {
+    /// In the gauge's unit, at least 0.
+    Absolute(f64),
+    /// So many times the reference's worst value, above 0.
+    Ratio {
+        /// The factor.
+        factor: f64,
+        /// Compared with what.
+        versus: Reference,
+    },
+}
+
+impl LimitBound {
+    /// The level or the factor.
+    pub const fn value(self) -> f64 {
+        match self {
+            Self::Absolute(value) => value,
+            Self::Ratio { factor, .. } => factor,
+        }
+    }
+
+    /// The arm it compares with.
+    pub const fn versus(self) -> Option<Reference> {
+        match self {
+            Self::Absolute(_) => None,
+            Self::Ratio { versus, .. } => Some(versus),
+        }
+    }
 }
 
 /// Pairs of answers to the same request.
@@ -244,7 +315,8 @@ impl Test {
 
     /// Whether a single sample of the candidate can fail it, so that it is worth a look between instants.
     pub const fn is_crossed_by_one_sample(&self) -> bool {
-        matches!(self, Self::Limit { .. } | Self::Tripwire { .. })
+        // A ratio of two arms counts only when it lasts.
+        matches!(self, Self::Limit { critical: LimitBound::Absolute(_), .. } | Self::Tripwire { .. })
     }
 }
 
@@ -297,7 +369,7 @@ pub enum LevelBound {
         /// Compared with what.
         versus: Reference,
     },
-    /// At most this level.
+    /// This level, which [`Direction`] says not to exceed or not to fall below.
     Absolute(f64),
 }
 

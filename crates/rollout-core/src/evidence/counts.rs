@@ -25,6 +25,27 @@ pub(crate) struct CountState {
     pub(super) comparisons: Vec<Comparison>,
     pub(super) moving: Moving,
     slices: Option<Box<Slices>>,
+    severe: Option<Box<SevereCounts>>,
+}
+
+/// The worse events of a guardrail whose critical bound counts only these.
+#[derive(Clone, Debug, PartialEq)]
+struct SevereCounts {
+    /// The guardrail as they are judged: worse events are its bad ones, and the critical bound is both of its bounds.
+    one: Guardrail,
+    state: CountState,
+}
+
+impl SevereCounts {
+    fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Option<Result<Self, InvalidParameter>> {
+        let mut one = Guardrail { slices: None, win: None, ..guardrail.clone() };
+        let Test::Counts { bad, severe, target, critical, or_not_worse_than_stable, .. } = &mut one.test else { return None };
+        *bad = severe.take()?.bad;
+        (*target, *or_not_worse_than_stable) = (*critical, false);
+        let state = CountState::new(&one, terms, started).transpose()?;
+        // How traffic is split is read off the whole.
+        Some(state.map(|state| Self { one, state: CountState { counts_requests: false, ..state } }))
+    }
 }
 
 /// The counters of the arms.
@@ -61,6 +82,8 @@ pub(super) struct Saved {
     moving: Moving,
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     slices: Option<Box<SavedSlices>>,
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    severe: Option<Box<Saved>>,
 }
 
 /// The parts of a test on counts.
@@ -68,7 +91,8 @@ struct Parts<'a> {
     bad: &'a CountSource,
     total: &'a CountSource,
     target: CountBound,
-    critical: CountBound,
+    /// `None` when only worse events count against it, which are counted apart.
+    critical: Option<CountBound>,
     or_not_worse: bool,
     /// For pairs: those in which stable alone was wrong, counted beside those of the candidate.
     stable_bad: Option<&'a CountSource>,
@@ -76,15 +100,16 @@ struct Parts<'a> {
 
 fn parts(test: &Test) -> Option<Parts<'_>> {
     match test {
-        Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
+        Test::Counts { bad, severe, total, target, critical, or_not_worse_than_stable } => {
             let or_not_worse = *or_not_worse_than_stable;
-            Some(Parts { bad, total, target: *target, critical: *critical, or_not_worse, stable_bad: None })
+            let critical = severe.is_none().then_some(*critical);
+            Some(Parts { bad, total, target: *target, critical, or_not_worse, stable_bad: None })
         }
         Test::Paired(pairs) => Some(Parts {
             bad: &pairs.candidate_wrong,
             total: &pairs.total,
             target: Paired::bound(pairs.target),
-            critical: Paired::bound(pairs.critical),
+            critical: Some(Paired::bound(pairs.critical)),
             or_not_worse: false,
             stable_bad: Some(&pairs.stable_wrong),
         }),
@@ -98,7 +123,7 @@ impl CountState {
         let Some(parts) = parts(&guardrail.test) else { return Ok(None) };
         let terms = Terms { or_not_worse: parts.or_not_worse, ..*terms };
         let mut comparisons = Vec::new();
-        let (target, critical) = (count_reference(parts.target), count_reference(parts.critical));
+        let (target, critical) = (count_reference(parts.target), parts.critical.map(count_reference));
         let promised = match guardrail.win {
             Some(Win::Ratio { factor, versus }) => Some((CountBound::Ratio { factor, versus }, versus)),
             Some(Win::Level(_)) | None => None,
@@ -106,14 +131,14 @@ impl CountState {
         for reference in [Reference::Stable, Reference::Baseline] {
             let bounds = Bounds {
                 target: (target == reference).then_some(parts.target),
-                critical: (critical == reference).then_some(parts.critical),
+                critical: parts.critical.filter(|_| critical == Some(reference)),
                 win: promised.filter(|(_, versus)| *versus == reference).map(|(bound, _)| bound),
             };
             if bounds.target.is_some() || bounds.critical.is_some() || bounds.win.is_some() {
                 comparisons.push(Comparison::new(role_of(reference), bounds, &terms)?);
             }
         }
-        let compared = [Some(target), Some(critical), promised.map(|(_, versus)| versus)];
+        let compared = [Some(target), critical, promised.map(|(_, versus)| versus)];
         let baseline = compared.contains(&Some(Reference::Baseline)).then(|| ArmCounter::new(started));
         let moving = Moving {
             candidate: ArmCounter::new(started),
@@ -128,7 +153,13 @@ impl CountState {
         };
         let counts_requests =
             guardrail.pod_label.is_none() && parts.stable_bad.is_none() && !matches!(parts.total, CountSource::PodSeconds);
-        Ok(Some(Self { counts_requests, comparisons, moving, slices: None }))
+        Ok(Some(Self { counts_requests, comparisons, moving, slices: None, severe: None }))
+    }
+
+    /// The same with the worse events that the guardrail tells from its bad ones; an error when their bound is outside its domain.
+    pub(super) fn with_severe(mut self, guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Self, InvalidParameter> {
+        self.severe = SevereCounts::new(guardrail, terms, started).transpose()?.map(Box::new);
+        Ok(self)
     }
 
     /// The same with the slices that the guardrail asks for; an error when their bound is outside its domain.
@@ -167,12 +198,13 @@ impl CountState {
             })
             .or_else(|| more_than_all(&parts, [&candidate, &stable]))
             .or_else(|| census.as_ref().and_then(|census| census.as_ref().err().cloned()));
-        let times_of_slices = TickTimes { judged: if problem.is_none() { times.judged } else { 0.0 }, ..*times };
+        let times_of_parts = TickTimes { judged: if problem.is_none() { times.judged } else { 0.0 }, ..*times };
+        let severe = self.severe.as_mut().map_or(Ok(()), |severe| severe.state.absorb(lens, &severe.one, &times_of_parts, active));
         let sliced = match (&mut self.slices, &census) {
-            (Some(slices), Some(Ok(census))) => slices.absorb(lens, census, &times_of_slices, active),
+            (Some(slices), Some(Ok(census))) => slices.absorb(lens, census, &times_of_parts, active),
             _ => Ok(()),
         };
-        let problem = problem.or(sliced.err());
+        let problem = problem.or(severe.err()).or(sliced.err());
         let moving = &mut self.moving;
         moving.active = active;
         if active {
@@ -236,6 +268,9 @@ impl CountState {
         if let Some(slices) = &mut self.slices {
             slices.moved(settled, new_stage);
         }
+        if let Some(severe) = &mut self.severe {
+            severe.state.moved(settled, new_stage);
+        }
     }
 
     /// Its slices, when the guardrail has some.
@@ -253,8 +288,16 @@ impl CountState {
         self.proving().and_then(|c| c.proof.as_ref()).map_or(0.0, super::family::Proof::log_e)
     }
 
+    /// The counts of worse events, when only these count against the critical bound.
+    pub(crate) fn severe(&self) -> Option<&Self> {
+        self.severe.as_ref().map(|severe| &severe.state)
+    }
+
     /// Now and highest log e-value of harm against critical.
     pub(crate) fn log_e_harm(&self) -> (f64, f64) {
+        if let Some(severe) = self.severe() {
+            return severe.log_e_harm();
+        }
         self.comparisons.iter().find_map(|c| c.critical.as_ref()).map_or((0.0, 0.0), |h| (h.log_e(), h.peak()))
     }
 
@@ -319,6 +362,7 @@ impl CountState {
             comparisons: self.comparisons.iter().map(Comparison::save).collect(),
             moving: self.moving.clone(),
             slices: self.slices.as_ref().map(|slices| Box::new(slices.save())),
+            severe: self.severe.as_ref().map(|severe| Box::new(severe.state.save())),
         }
     }
 
@@ -329,6 +373,11 @@ impl CountState {
         self.moving = saved.moving;
         if let Some((slices, saved)) = self.slices.as_mut().zip(saved.slices) {
             slices.load(*saved)?;
+        }
+        match (self.severe.as_mut(), saved.severe) {
+            (Some(severe), Some(saved)) => severe.state.load(*saved)?,
+            (None, None) => {}
+            _ => return Err(InvalidParameter { name: "severe", expected: "as the plan has it" }),
         }
         self.comparisons.iter_mut().zip(saved.comparisons).try_for_each(|(comparison, saved)| comparison.load(saved))
     }

@@ -11,6 +11,7 @@ mod family;
 mod gap;
 mod glance;
 mod level;
+mod limit;
 mod query;
 mod scatter;
 mod series;
@@ -29,7 +30,8 @@ use serde::{Deserialize, Serialize};
 pub use checkpoint::{Checkpoint, RestoreError};
 pub(crate) use counts::CountState;
 pub(crate) use gap::{GapState, pairs as gap_pairs};
-pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, LimitState, WINDOWS_PER_BATCH};
+pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, WINDOWS_PER_BATCH};
+pub(crate) use limit::{LIMIT_TICKS, LimitState, Standing};
 pub use series::{Arm, Arms, Query, Reading, Readings, Sample, Series};
 pub(crate) use share::ShareCounts;
 pub(crate) use slices::{SliceName, Slices};
@@ -312,13 +314,11 @@ impl Tracked {
         let outcome = match (&mut self.state, &guardrail.test) {
             (State::Counts(counts), _) => counts.absorb(lens, guardrail, times, active),
             (State::Gap(gap), Test::Gap(test)) => gap.absorb(lens, (guardrail, test), times, active),
-            (State::Level(level), Test::Level { series, target, critical, .. }) => {
-                let bounds = LevelBounds { target: *target, critical: *critical };
+            (State::Level(level), Test::Level { series, target, critical, direction, .. }) => {
+                let bounds = LevelBounds { target: *target, critical: *critical, direction: *direction };
                 level.absorb(lens, (guardrail, series, bounds), times, active)
             }
-            (State::Limit(limit), Test::Limit { series, critical, .. }) => {
-                limit.absorb(lens, (guardrail, series, *critical), times, active)
-            }
+            (State::Limit(limit), Test::Limit { .. }) => limit.absorb(lens, guardrail, times, active),
             (State::Tripwire(tripwire), Test::Tripwire { series }) => tripwire.absorb(lens, (guardrail, series), active),
             (State::Broken(message), _) => Err(Unmeasurable::NotComparable { message: message.clone() }),
             _ => Err(Unmeasurable::NotComparable {
@@ -336,7 +336,8 @@ impl Tracked {
             State::Counts(counts) => counts.moved(settled, new_stage),
             State::Gap(gap) => gap.moved(settled, new_stage),
             State::Level(level) => level.moved(new_stage),
-            State::Limit(_) | State::Tripwire(_) | State::Broken(_) => {}
+            State::Limit(limit) => limit.moved(),
+            State::Tripwire(_) | State::Broken(_) => {}
         }
         self.problem_since = None;
     }
@@ -362,15 +363,18 @@ impl State {
         };
         Ok(match &guardrail.test {
             Test::Counts { .. } | Test::Paired(_) => match CountState::new(guardrail, &terms(&risk), started)? {
-                Some(counts) => Self::Counts(Box::new(counts.with_slices(guardrail, &terms(&risk.of_slice()), started)?)),
+                Some(counts) => {
+                    let counts = counts.with_severe(guardrail, &terms(&risk), started)?;
+                    Self::Counts(Box::new(counts.with_slices(guardrail, &terms(&risk.of_slice()), started)?))
+                }
                 None => Self::Broken(guardrail.name.clone()),
             },
             Test::Gap(gap) => {
                 let risk = risk.shared_among(gap_pairs(gap.groups.len()));
                 Self::Gap(Box::new(GapState::new(gap, &terms(&risk), started)?))
             }
-            Test::Level { target, critical, .. } => {
-                let bounds = LevelBounds { target: *target, critical: *critical };
+            Test::Level { target, critical, direction, .. } => {
+                let bounds = LevelBounds { target: *target, critical: *critical, direction: *direction };
                 let alphas = (risk.proof_alpha, risk.harm_alpha);
                 Self::Level(Box::new(LevelState::new(bounds, attempt_windows / WINDOWS_PER_BATCH / 2.0, alphas)?))
             }

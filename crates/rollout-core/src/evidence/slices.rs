@@ -81,8 +81,12 @@ impl Slices {
     pub(super) fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Option<Result<Self, InvalidParameter>> {
         let slices = guardrail.slices.as_ref()?;
         let mut one = Guardrail { slices: None, win: None, ..guardrail.clone() };
-        if let Test::Counts { target, critical, .. } = &mut one.test {
+        if let Test::Counts { bad, severe, target, critical, .. } = &mut one.test {
             (*target, *critical) = (slices.bound, slices.bound);
+            // What is critical on the whole is so in a part.
+            if let Some(severe) = severe.take() {
+                *bad = severe.bad;
+            }
         }
         let tried = CountState::new(&one, terms, started);
         Some(tried.map(|_| Self { one, terms: *terms, started, label: slices.label.clone(), named: BTreeMap::new(), others: None }))

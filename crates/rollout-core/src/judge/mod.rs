@@ -3,6 +3,7 @@
 
 mod finding;
 mod gap;
+mod limit;
 mod outlook;
 mod slices;
 mod text;
@@ -127,8 +128,11 @@ impl Case<'_> {
         self.first_with(Verdict::Harmful)
     }
 
+    /// Statistical ones only: these cannot be proven any more, while a limit may be met again.
     fn warned(&self) -> Option<Failure> {
-        self.first_with(Verdict::Warning)
+        let mut warned =
+            self.guardrails().filter(|(guardrail, found)| guardrail.test.has_risk() && found.finding.verdict == Verdict::Warning);
+        warned.next().map(|(_, found)| because(&found.finding))
     }
 
     /// One missed scrape is not yet a reason to roll back; as long as it takes to be called silent is.

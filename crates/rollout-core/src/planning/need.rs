@@ -8,7 +8,7 @@ use anytime_stats::planning::{
 use super::{Assumptions, Base, Traffic};
 use crate::evidence::LEAST_PODS;
 use crate::judge::FIRST_BATCHES;
-use crate::plan::{CountBound, CountSource, Gap, Guardrail, LevelBound, Test};
+use crate::plan::{CountBound, CountSource, Direction, Gap, Guardrail, LevelBound, Test};
 
 /// Share of bad events when nothing is known: differences and ratios.
 const ASSUMED_SHARE: f64 = 0.05;
@@ -82,9 +82,9 @@ impl Inputs<'_> {
                 let basis = self.basis_of_counts(*target, seconds);
                 (self.counts(*target, basis.base, traffic, seconds), Some(basis))
             }
-            Test::Level { target, .. } => {
+            Test::Level { target, direction, .. } => {
                 let basis = self.given();
-                (self.level(*target, basis.map(|basis| basis.base)), basis)
+                (self.level(*target, *direction, basis.map(|basis| basis.base)), basis)
             }
             Test::Paired(paired) => {
                 let basis = self.given().unwrap_or(Basis { base: Base::Share(ASSUMED_PAIRS), assumed: true });
@@ -160,7 +160,7 @@ impl Inputs<'_> {
         }
     }
 
-    fn level(&self, target: LevelBound, base: Option<Base>) -> Need {
+    fn level(&self, target: LevelBound, direction: Direction, base: Option<Base>) -> Need {
         let (level, spread) = match base {
             Some(Base::Level { level, spread }) => (Some(level), spread),
             Some(Base::Share(level) | Base::PerSecond(level)) => (Some(level), None),
@@ -169,7 +169,7 @@ impl Inputs<'_> {
         let fewest = f64::from(FIRST_BATCHES);
         let (room, arms, pods) = match target {
             LevelBound::Difference { margin, .. } => (Some(margin * (1.0 - self.assumptions.loss)), 1.0, LEAST_PODS),
-            LevelBound::Absolute(limit) => (level.map(|level| (limit - level) * (1.0 - self.assumptions.loss)), 0.5, 0),
+            LevelBound::Absolute(limit) => (level.map(|level| direction.sign() * (limit - level) * (1.0 - self.assumptions.loss)), 0.5, 0),
         };
         if let Some(room) = room.filter(|room| *room <= 0.0) {
             return Need::Never { why: format!("the expected level leaves no room below the target ({room:.3})") };

@@ -6,7 +6,7 @@ mod duration;
 mod percent;
 mod selector;
 
-pub(crate) use bound::is_unit;
+pub(crate) use bound::{AT_LEAST, is_unit};
 pub use bound::{Bound, BoundText};
 pub use duration::{DurationRange, DurationText, duration_text, ranges};
 pub(crate) use percent::risk_schema;

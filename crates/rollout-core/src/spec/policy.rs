@@ -160,19 +160,19 @@ pub struct Guardrail {
     /// A measured level such as power, averaged over time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gauge: Option<Gauge>,
-    /// A hard limit on the largest value of the candidate's pods, without statistics.
+    /// A hard limit on the worst value of the candidate's pods, without statistics; or, as in "0.5x vs stable", on its share of the worst value of stable's pods, which counts when it lasts for three instants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Gauge>,
     /// A counter that must not move on the candidate at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tripwire: Option<Tripwire>,
-    /// Promote only when proven better than this, such as "+2pp vs stable", "1.25x vs stable", "5%", "30W"; "5pp" for fairness. Not for tripwire.
+    /// Promote only when proven better than this, such as "+2pp vs stable", "1.25x vs stable", "5%", "30W"; "5pp" for fairness; "at least 1000qps" where less is worse. Not for tripwire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<BoundText>,
     /// Roll back when proven worse than this; same form as target. Default: the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical: Option<BoundText>,
-    /// The promised win, such as "0.8x vs stable" for proportion, rate and latency, or a level below target such as "25W" for gauge. Where guardrails have one, at least one win must be shown before promotion.
+    /// The promised win, such as "0.8x vs stable" for proportion, rate and latency, or a level better than target such as "25W" for gauge. Where guardrails have one, at least one win must be shown before promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<BoundText>,
     /// Share of the rollback risk relative to the other guardrails, 1 to 100. Default 1.
@@ -258,6 +258,10 @@ pub struct Latency {
     /// An edge of the histogram, such as 100ms; a request above it is slow.
     #[schemars(schema_with = "rules::slower_than")]
     pub slower_than: DurationText,
+    /// A higher edge, such as 200ms: critical, and slices, then count the requests above this one. Default: those above slowerThan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::slower_than")]
+    pub critically_slower_than: Option<DurationText>,
     /// Unit of the edges. Default Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<LatencyUnit>,

@@ -1,8 +1,13 @@
 //! One guardrail: exactly one kind, bounds in the form of that kind, the stages it counts in.
 //! Does not know the rollout; whether its stages or a baseline exist is checked by the parent.
 
-use crate::plan::{CountBound, CountSource, Gap, Guardrail, LevelBound, Paired, PlannedSlices, Reference, Selector, Test, Win};
-use crate::quantity::{Bound, BoundText, SelectorText, is_unit, ranges};
+use chrono::TimeDelta;
+
+use crate::plan::{
+    CountBound, CountSource, Direction, Gap, Guardrail, LevelBound, LimitBound, Paired, PlannedSlices, Reference, Selector, Severe, Test,
+    Win,
+};
+use crate::quantity::{Bound, BoundText, DurationText, SelectorText, is_unit, ranges};
 use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
 use super::{Problems, is_label, is_name, quoted};
@@ -89,13 +94,15 @@ fn promised(text: &BoundText, typed: &spec::Guardrail, test: &Test, site: &mut S
             };
             (win, rules::COUNT_WIN.to_owned())
         }
-        Test::Level { target: LevelBound::Absolute(target), unit: own, .. } => {
-            let win = match text.parse() {
-                Ok(Bound::Absolute { value, unit }) if unit == *own && value < *target => Some(Win::Level(value)),
+        Test::Level { target: LevelBound::Absolute(target), unit: own, direction, .. } => {
+            let win = match (text.parse(), *direction) {
+                (Ok(Bound::Absolute { value, unit }), Direction::AtMost) if unit == *own && value < *target => Some(Win::Level(value)),
+                (Ok(Bound::AtLeast { value, unit }), Direction::AtLeast) if unit == *own && value > *target => Some(Win::Level(value)),
                 _ => None,
             };
             let target = typed.target.as_ref().map_or_else(String::new, |target| quoted(target.as_str()));
-            (win, format!("a level below target, {target}"))
+            let side = if *direction == Direction::AtMost { "below" } else { "above" };
+            (win, format!("a level {side} target, {target}"))
         }
         _ => {
             let beside = if typed.gauge.is_some() { "a relative target" } else { "another kind" };
@@ -133,7 +140,7 @@ fn planned_slices(slices: &spec::Slices, typed: &spec::Guardrail, test: Option<&
                 quoted(text.as_str()),
                 format!("the form of target and at least its value, {whole}"),
             );
-            count_bound(&read?)
+            count_bound(&read?)?
         }
     };
     Some(PlannedSlices {
@@ -176,11 +183,12 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
     let unit = typed.gauge.as_ref().or(typed.limit.as_ref()).and_then(|gauge| gauge.unit.clone()).unwrap_or_default();
     let (sources, (target, critical)) = (sources?, bounds?);
     Some(match sources {
-        Sources::Counts(bad, total) => Test::Counts {
+        Sources::Counts(bad, severe, total) => Test::Counts {
             bad,
+            severe,
             total,
-            target: count_bound(&target),
-            critical: count_bound(&critical),
+            target: count_bound(&target)?,
+            critical: count_bound(&critical)?,
             or_not_worse_than_stable: or_not_worse,
         },
         Sources::Paired([candidate_wrong, stable_wrong, total], revision_label) => {
@@ -193,14 +201,16 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
             Test::Gap(Gap { bad, total, label, groups, target, critical })
         }
         Sources::Level(series) if typed.limit.is_some() => {
-            Test::Limit { series, unit, target: absolute(&target)?, critical: absolute(&critical)? }
+            Test::Limit { series, unit, direction: direction(&target), target: limit_bound(&target)?, critical: limit_bound(&critical)? }
         }
-        Sources::Level(series) => Test::Level { series, unit, target: level_bound(&target)?, critical: level_bound(&critical)? },
+        Sources::Level(series) => {
+            Test::Level { series, unit, direction: direction(&target), target: level_bound(&target)?, critical: level_bound(&critical)? }
+        }
     })
 }
 
 enum Sources {
-    Counts(CountSource, CountSource),
+    Counts(CountSource, Option<Severe>, CountSource),
     Paired([CountSource; 3], Option<String>),
     Gap(CountSource, CountSource, String, Vec<String>),
     Level(Selector),
@@ -212,7 +222,7 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
         let total = site.selector("proportion.total", &proportion.total);
         let found = format!("{} as bad and as total", quoted(proportion.bad.as_str()));
         site.check(bad.is_none() || bad != total, "proportion.bad", found, "bad events to be some of all events");
-        return Some(Sources::Counts(CountSource::Counter(bad?), CountSource::Counter(total?)));
+        return Some(Sources::Counts(CountSource::Counter(bad?), None, CountSource::Counter(total?)));
     }
     if let Some(rate) = &typed.rate {
         let events = site.selector("rate.events", &rate.events);
@@ -220,7 +230,7 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
             Some(exposure) => site.selector("rate.exposure", exposure).map(CountSource::Counter),
             None => Some(CountSource::PodSeconds),
         };
-        return Some(Sources::Counts(CountSource::Counter(events?), exposure?));
+        return Some(Sources::Counts(CountSource::Counter(events?), None, exposure?));
     }
     if let Some(latency) = &typed.latency {
         return latency_sources(latency, site);
@@ -284,14 +294,29 @@ fn latency_sources(latency: &spec::Latency, site: &mut Site) -> Option<Sources> 
         "the base name of a histogram, without _bucket, _count or _sum",
     );
     let index = site.index;
-    let edge = site.problems.duration(format_args!("guardrails[{index}].latency.slowerThan"), &latency.slower_than, ranges::SLOWER_THAN);
-    let (histogram, edge) = (histogram?, edge?);
-    let millis = edge.num_milliseconds() as f64;
-    let edge = match latency.unit.unwrap_or(LatencyUnit::Seconds) {
-        LatencyUnit::Seconds => millis / 1000.0,
-        LatencyUnit::Milliseconds => millis,
+    let mut read = |field: &str, text: &DurationText| {
+        site.problems.duration(format_args!("guardrails[{index}].latency.{field}"), text, ranges::SLOWER_THAN)
     };
-    Some(Sources::Counts(CountSource::Above { histogram: histogram.clone(), edge }, CountSource::Observations(histogram)))
+    let edge = read("slowerThan", &latency.slower_than);
+    let higher = latency.critically_slower_than.as_ref().map(|text| (text, read("criticallySlowerThan", text)));
+    if let (Some(edge), Some((text, Some(higher)))) = (edge, higher) {
+        let expected = format!("an edge above slowerThan, {}", quoted(latency.slower_than.as_str()));
+        site.check(higher > edge, "latency.criticallySlowerThan", quoted(text.as_str()), expected);
+    }
+    let (histogram, edge) = (histogram?, edge?);
+    let above = |edge: TimeDelta| {
+        let millis = edge.num_milliseconds() as f64;
+        let edge = match latency.unit.unwrap_or(LatencyUnit::Seconds) {
+            LatencyUnit::Seconds => millis / 1000.0,
+            LatencyUnit::Milliseconds => millis,
+        };
+        CountSource::Above { histogram: histogram.clone(), edge }
+    };
+    let severe = match higher {
+        Some((_, higher)) => Some(Severe { bad: above(higher?), slower_than: higher? }),
+        None => None,
+    };
+    Some(Sources::Counts(above(edge), severe, CountSource::Observations(histogram)))
 }
 
 /// Target and critical bound, both in the form that the kind takes.
@@ -310,7 +335,8 @@ fn bounds(typed: &spec::Guardrail, site: &mut Site) -> Option<(Bound, Bound)> {
         Some(text) => {
             let target = target.as_ref()?;
             let critical = text.parse().ok().filter(|bound| fits(typed, bound) && is_no_stricter(bound, target));
-            let expected = format!("the form of target and at least its value, {}", quoted(target_text.as_str()));
+            let side = if direction(target) == Direction::AtMost { "least" } else { "most" };
+            let expected = format!("the form of target and at {side} its value, {}", quoted(target_text.as_str()));
             site.check(critical.is_some(), "critical", quoted(text.as_str()), expected);
             critical
         }
@@ -332,15 +358,16 @@ fn fits(typed: &spec::Guardrail, bound: &Bound) -> bool {
     if let Some(gauge) = typed.gauge.as_ref().or(typed.limit.as_ref()) {
         let own = gauge.unit.as_deref().unwrap_or_default();
         return match bound {
-            Bound::Absolute { unit, .. } => unit == own,
+            Bound::Absolute { unit, .. } | Bound::AtLeast { unit, .. } => unit == own,
             Bound::Difference { unit, .. } => typed.limit.is_none() && unit == difference_unit(own),
-            Bound::Ratio { .. } => false,
+            Bound::Ratio { .. } | Bound::RatioAtLeast { .. } => typed.limit.is_some(),
         };
     }
     match bound {
         Bound::Absolute { value, unit } => unit == "%" && *value > 0.0 && *value < 100.0,
         Bound::Difference { margin, unit, .. } => unit == "pp" && *margin < 100.0,
         Bound::Ratio { factor, .. } => *factor >= 1.0,
+        Bound::AtLeast { .. } | Bound::RatioAtLeast { .. } => false,
     }
 }
 
@@ -362,9 +389,13 @@ fn forms(typed: &spec::Guardrail) -> String {
     match (&typed.gauge, &typed.limit) {
         (Some(gauge), _) => {
             let unit = gauge.unit.as_deref().unwrap_or_default();
-            format!("\"30{unit}\" or \"+2{} vs stable\", in the unit of the gauge; stable or baseline", difference_unit(unit))
+            let difference = difference_unit(unit);
+            format!("\"30{unit}\", \"at least 30{unit}\" or \"+2{difference} vs stable\", in the unit of the gauge; stable or baseline")
         }
-        (None, Some(limit)) => format!("\"512{}\", in the unit of the limit", limit.unit.as_deref().unwrap_or_default()),
+        (None, Some(limit)) => {
+            let unit = limit.unit.as_deref().unwrap_or_default();
+            format!("\"512{unit}\", \"at least 512{unit}\" or \"0.5x vs stable\", in the unit of the limit; stable or baseline")
+        }
         (None, None) => rules::COUNT_BOUND.to_owned(),
     }
 }
@@ -376,23 +407,44 @@ fn is_no_stricter(critical: &Bound, target: &Bound) -> bool {
         }
         (Bound::Ratio { factor, versus }, Bound::Ratio { factor: least, versus: same }) => factor >= least && versus == same,
         (Bound::Absolute { value, .. }, Bound::Absolute { value: least, .. }) => value >= least,
+        (Bound::RatioAtLeast { factor, versus }, Bound::RatioAtLeast { factor: most, versus: same }) => factor <= most && versus == same,
+        (Bound::AtLeast { value, .. }, Bound::AtLeast { value: most, .. }) => value <= most,
         _ => false,
     }
 }
 
-fn count_bound(bound: &Bound) -> CountBound {
+fn count_bound(bound: &Bound) -> Option<CountBound> {
     match bound {
-        Bound::Difference { margin, versus, .. } => CountBound::Difference { margin: margin / 100.0, versus: *versus },
-        Bound::Ratio { factor, versus } => CountBound::Ratio { factor: *factor, versus: *versus },
-        Bound::Absolute { value, .. } => CountBound::Absolute(value / 100.0),
+        Bound::Difference { margin, versus, .. } => Some(CountBound::Difference { margin: margin / 100.0, versus: *versus }),
+        Bound::Ratio { factor, versus } => Some(CountBound::Ratio { factor: *factor, versus: *versus }),
+        Bound::Absolute { value, .. } => Some(CountBound::Absolute(value / 100.0)),
+        Bound::AtLeast { .. } | Bound::RatioAtLeast { .. } => None,
+    }
+}
+
+/// Which side of a bound is good.
+const fn direction(bound: &Bound) -> Direction {
+    match bound {
+        Bound::AtLeast { .. } | Bound::RatioAtLeast { .. } => Direction::AtLeast,
+        Bound::Difference { .. } | Bound::Ratio { .. } | Bound::Absolute { .. } => Direction::AtMost,
+    }
+}
+
+fn limit_bound(bound: &Bound) -> Option<LimitBound> {
+    match bound {
+        Bound::Absolute { value, .. } | Bound::AtLeast { value, .. } => Some(LimitBound::Absolute(*value)),
+        Bound::Ratio { factor, versus } | Bound::RatioAtLeast { factor, versus } => {
+            Some(LimitBound::Ratio { factor: *factor, versus: *versus })
+        }
+        Bound::Difference { .. } => None,
     }
 }
 
 fn level_bound(bound: &Bound) -> Option<LevelBound> {
     match bound {
         Bound::Difference { margin, versus, .. } => Some(LevelBound::Difference { margin: *margin, versus: *versus }),
-        Bound::Absolute { value, .. } => Some(LevelBound::Absolute(*value)),
-        Bound::Ratio { .. } => None,
+        Bound::Absolute { value, .. } | Bound::AtLeast { value, .. } => Some(LevelBound::Absolute(*value)),
+        Bound::Ratio { .. } | Bound::RatioAtLeast { .. } => None,
     }
 }
 

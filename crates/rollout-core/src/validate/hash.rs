@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::plan::{
-    CountBound, CountSource, Gap, Guardrail, IdCarrier, LevelBound, Paired, Plan, PlannedSlices, PlannedStage, Reference, Test, Win,
+    CountBound, CountSource, Direction, Gap, Guardrail, IdCarrier, LevelBound, LimitBound, Paired, Plan, PlannedSlices, PlannedStage,
+    Reference, Test, Win,
 };
 use crate::revision::canonical;
 
@@ -78,8 +79,11 @@ fn guardrail(guardrail: &Guardrail) -> Value {
 
 fn test(test: &Test) -> Value {
     match test {
-        Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
-            json!(["counts", source(bad), source(total), count_bound(*target), count_bound(*critical), or_not_worse_than_stable])
+        Test::Counts { bad, severe, total, target, critical, or_not_worse_than_stable } => {
+            let mut parts = vec![json!("counts"), source(bad), source(total), count_bound(*target), count_bound(*critical)];
+            parts.push(json!(or_not_worse_than_stable));
+            parts.extend(severe.as_ref().map(|severe| source(&severe.bad)));
+            Value::Array(parts)
         }
         Test::Paired(Paired { candidate_wrong, stable_wrong, total, revision_label, target, critical }) => {
             json!(["paired", source(candidate_wrong), source(stable_wrong), source(total), revision_label, target, critical])
@@ -87,11 +91,29 @@ fn test(test: &Test) -> Value {
         Test::Gap(Gap { bad, total, label, groups, target, critical }) => {
             json!(["gap", source(bad), source(total), label, groups, target, critical])
         }
-        Test::Level { series, unit, target, critical } => {
-            json!(["level", series.to_string(), unit, level_bound(*target), level_bound(*critical)])
+        Test::Level { series, unit, direction, target, critical } => {
+            let parts = vec![json!("level"), json!(series.to_string()), json!(unit), level_bound(*target), level_bound(*critical)];
+            directed(parts, *direction)
         }
-        Test::Limit { series, unit, target, critical } => json!(["limit", series.to_string(), unit, target, critical]),
+        Test::Limit { series, unit, direction, target, critical } => {
+            directed(vec![json!("limit"), json!(series.to_string()), json!(unit), limit_bound(*target), limit_bound(*critical)], *direction)
+        }
         Test::Tripwire { series } => json!(["tripwire", series.to_string()]),
+    }
+}
+
+/// Says the direction only where less is worse: other plans keep the hash that running attempts know.
+fn directed(mut parts: Vec<Value>, direction: Direction) -> Value {
+    if direction == Direction::AtLeast {
+        parts.push(json!("atLeast"));
+    }
+    Value::Array(parts)
+}
+
+fn limit_bound(bound: LimitBound) -> Value {
+    match bound {
+        LimitBound::Absolute(value) => json!(value),
+        LimitBound::Ratio { factor, versus } => json!(["ratio", factor, reference(versus)]),
     }
 }
 

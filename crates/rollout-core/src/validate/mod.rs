@@ -214,7 +214,8 @@ fn references(guardrail: &Guardrail) -> (Option<Reference>, Option<Reference>) {
     match &guardrail.test {
         Test::Counts { target, critical, .. } => (of_count(target), of_count(critical)),
         Test::Level { target, critical, .. } => (of_level(target), of_level(critical)),
-        Test::Paired(_) | Test::Gap(_) | Test::Limit { .. } | Test::Tripwire { .. } => (None, None),
+        Test::Limit { target, critical, .. } => (target.versus(), critical.versus()),
+        Test::Paired(_) | Test::Gap(_) | Test::Tripwire { .. } => (None, None),
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::{CountSource, IdCarrier, LevelBound};
+use crate::plan::{CountSource, IdCarrier, LevelBound, LimitBound};
 use crate::spec::{Alphabet, OnInconclusive, OnUnmeasurable, Parked, ReadyWhen};
 use crate::weights::Exposure;
 
@@ -100,7 +100,10 @@ fn bounds_become_fractions_and_critical_defaults_to_target() {
     assert_eq!((target, critical, unit.as_str()), (LevelBound::Absolute(30.0), LevelBound::Absolute(50.5), "W"));
 
     let guardrail = one_guardrail(&json!({"name": "a", "limit": {"query": "g"}, "target": "100"}));
-    assert!(matches!(guardrail.test, Test::Limit { target: 100.0, critical: 100.0, .. }), "{guardrail:?}");
+    assert!(
+        matches!(guardrail.test, Test::Limit { target: LimitBound::Absolute(100.0), critical: LimitBound::Absolute(100.0), .. }),
+        "{guardrail:?}"
+    );
 }
 
 #[test]

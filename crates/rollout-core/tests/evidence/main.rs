@@ -7,6 +7,7 @@
 mod chance;
 mod fairness;
 mod glance;
+mod limits;
 mod measuring;
 mod paired;
 mod plans;

@@ -258,6 +258,7 @@ fn a_pod_that_moved_to_another_address_is_not_scraped_twice() {
 fn seconds_of_reporting_pods_are_an_exposure() {
     let rate = |factor| Test::Counts {
         bad: CountSource::Counter(selector("request_errors_total", &[])),
+        severe: None,
         total: CountSource::PodSeconds,
         target: times(factor),
         critical: times(factor),

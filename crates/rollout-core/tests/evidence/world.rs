@@ -54,12 +54,14 @@ pub struct Behaviour {
     pub wrong: f64,
     pub failing: f64,
     pub slow: f64,
+    /// Of the slow ones, those beyond the next edge as well.
+    pub crawling: f64,
     pub nan: f64,
     pub watts: f64,
 }
 
 impl Behaviour {
-    pub const GOOD: Self = Self { rps: 5.0, wrong: 0.03, failing: 0.002, slow: 0.01, nan: 0.0, watts: 25.0 };
+    pub const GOOD: Self = Self { rps: 5.0, wrong: 0.03, failing: 0.002, slow: 0.01, crawling: 0.0, nan: 0.0, watts: 25.0 };
 }
 
 #[derive(Clone, Debug)]
@@ -225,7 +227,9 @@ impl World {
                 count(pod, "requests", n);
                 count(pod, "errors", failing);
                 count(pod, "fast", n - slow);
-                count(pod, "quarter", n);
+                // Without any no dice are thrown: the worlds of other tests stay as they are.
+                let crawling = if behaviour.crawling > 0.0 { dice.times(slow, behaviour.crawling) } else { 0 };
+                count(pod, "quarter", n - crawling);
                 count(pod, "all", n);
                 count(pod, "nan", nan);
                 for (i, wrong) in regions.into_iter().flatten().enumerate() {
