@@ -197,6 +197,7 @@ fn guardrail(rail: &Rail) -> Guardrail {
         pod_label: None,
         win: None,
         slices: None,
+        profile: None,
     }
 }
 

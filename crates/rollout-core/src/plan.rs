@@ -114,6 +114,8 @@ pub struct Guardrail {
     pub win: Option<Win>,
     /// Parts of the traffic that are judged one by one; only for [`Test::Counts`].
     pub slices: Option<PlannedSlices>,
+    /// The profile that it comes from as it is.
+    pub profile: Option<String>,
 }
 
 /// A promised win: "no better than this" must be rejected.

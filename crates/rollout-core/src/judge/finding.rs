@@ -77,7 +77,7 @@ impl Bench<'_> {
             if let Some(problem) = tracked.problem.as_ref().or(self.trouble) {
                 found.finding.verdict = Verdict::Unmeasurable;
                 found.finding.reason = problem.category().into();
-                found.finding.message = format!("{} cannot be measured: {problem}", guardrail.name);
+                found.finding.message = format!("{} cannot be measured: {problem}{}", guardrail.name, of_profile(guardrail, problem));
                 found.finding.eta = None;
             } else if !tracked.read && found.finding.verdict == Verdict::Proven {
                 found.finding.verdict = Verdict::Undecided;
@@ -119,6 +119,17 @@ impl Bench<'_> {
             ..finding
         };
         decided(finding, &subject, &Evidences { proof, harm, warning }, risk)
+    }
+}
+
+/// What to do when the metric of a built-in guardrail does not exist.
+fn of_profile(guardrail: &Guardrail, problem: &Unmeasurable) -> String {
+    match (&guardrail.profile, problem) {
+        (Some(profile), Unmeasurable::NoSeries { .. } | Unmeasurable::NoSuchEdge { .. } | Unmeasurable::NoSuchLabel { .. }) => format!(
+            "; it is one of profile {profile}: export the metric, give a guardrail of this name of your own, or leave it out with without: [{}]",
+            guardrail.name
+        ),
+        _ => String::new(),
     }
 }
 

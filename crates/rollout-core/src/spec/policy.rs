@@ -32,9 +32,39 @@ pub struct PolicySpec {
     /// The counter of requests per arm, for the realised share and the sample-ratio check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,
-    /// What must not get worse; a candidate is promoted when every one is proven.
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    /// Built-in guardrails, which stand before those below. One below of the same name replaces the profile's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileName>,
+    /// Guardrails of the profile that are left out, such as fairness.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12), inner(length(max = 40)), extend("x-kubernetes-list-type" = "set"))]
+    pub without: Vec<String>,
+    /// What must not get worse; a candidate is promoted when every one is proven. May be empty beside a profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub guardrails: Vec<Guardrail>,
+}
+
+/// A set of built-in guardrails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProfileName {
+    /// A compressed classifier on a small accelerator.
+    EdgeClassifier,
+    /// A model on tables behind a user-facing API.
+    Tabular,
+    /// A language model on vLLM.
+    Llm,
+}
+
+impl std::fmt::Display for ProfileName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::EdgeClassifier => "edge-classifier",
+            Self::Tabular => "tabular",
+            Self::Llm => "llm",
+        })
+    }
 }
 
 /// A Prometheus-compatible server.

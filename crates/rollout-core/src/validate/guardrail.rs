@@ -7,6 +7,7 @@ use crate::plan::{
     CountBound, CountSource, Direction, Gap, Guardrail, LevelBound, LimitBound, Paired, PlannedSlices, Reference, Selector, Severe, Test,
     Win,
 };
+use crate::profile;
 use crate::quantity::{Bound, BoundText, DurationText, SelectorText, is_unit, ranges};
 use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
@@ -81,6 +82,7 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         pod_label: typed.pod_label.clone(),
         win,
         slices,
+        profile: profile::origin(typed).map(|profile| profile.name.to_string()),
     })
 }
 
@@ -461,6 +463,11 @@ fn absolute(bound: &Bound) -> Option<f64> {
         Bound::Absolute { value, .. } => Some(*value),
         _ => None,
     }
+}
+
+/// The kinds of stage in which a guardrail counts; none when it cannot be read.
+pub fn stages_of(typed: &spec::Guardrail) -> Vec<StageKind> {
+    resolve(0, typed, &mut Problems::below("spec")).map(|guardrail| guardrail.stages).unwrap_or_default()
 }
 
 /// The stages as given without repetition, or the default for the kind.

@@ -11,6 +11,7 @@ mod tests;
 
 use std::fmt;
 
+pub(crate) use guardrail::stages_of;
 pub use template::template;
 
 use crate::plan::{CountBound, Guardrail, LevelBound, Plan, Reference, Test, Win};
@@ -111,7 +112,7 @@ pub fn validate(spec: &RolloutSpec, policy: &PolicySpec) -> Result<Plan, Vec<Pro
         candidate_matchers: wanted.candidate_matchers,
     };
     check_times(&plan, &mut problems);
-    check_coverage(&plan, &mut problems);
+    check_coverage(&plan, policy, &mut problems);
     if spec.baseline.is_none() {
         check_references(&plan, policy, &mut problems);
     }
@@ -161,14 +162,20 @@ fn check_times(plan: &Plan, problems: &mut Problems) {
 }
 
 /// Every guardrail must count somewhere, and every stage that exposes users must have one.
-fn check_coverage(plan: &Plan, problems: &mut Problems) {
+fn check_coverage(plan: &Plan, policy: &PolicySpec, problems: &mut Problems) {
+    let inherited = plan.guardrails.len().saturating_sub(policy.guardrails.len());
     for (index, guardrail) in plan.guardrails.iter().enumerate() {
         if !plan.stages.iter().any(|stage| guardrail.stages.contains(&stage.kind)) {
-            problems.add(
-                format_args!("guardrails[{index}].stages"),
-                format!("{} for {}", kinds(&guardrail.stages), quoted(&guardrail.name)),
-                format!("one that the rollout has: {}", kinds(&plan.stages.iter().map(|stage| stage.kind).collect::<Vec<_>>())),
-            );
+            let (found, name) = (kinds(&guardrail.stages), quoted(&guardrail.name));
+            let expected = format!("one that the rollout has: {}", kinds(&plan.stages.iter().map(|stage| stage.kind).collect::<Vec<_>>()));
+            match index.checked_sub(inherited) {
+                Some(own) => problems.add(format_args!("guardrails[{own}].stages"), format!("{found} for {name}"), expected),
+                None => problems.add(
+                    "profile",
+                    format!("{found} for {name} of the profile"),
+                    format!("{expected}; or the guardrail left out with without: [{}]", guardrail.name),
+                ),
+            }
         }
     }
     for (index, stage) in plan.stages.iter().enumerate() {
@@ -184,7 +191,9 @@ fn check_coverage(plan: &Plan, problems: &mut Problems) {
 
 /// Without a baseline nothing can be compared with it.
 fn check_references(plan: &Plan, policy: &PolicySpec, problems: &mut Problems) {
-    for (index, (guardrail, typed)) in plan.guardrails.iter().zip(&policy.guardrails).enumerate() {
+    // A profile compares with stable alone, so that it fits every rollout.
+    let inherited = plan.guardrails.len().saturating_sub(policy.guardrails.len());
+    for (index, (guardrail, typed)) in plan.guardrails.iter().skip(inherited).zip(&policy.guardrails).enumerate() {
         let (target, critical) = references(guardrail);
         let win = matches!(guardrail.win, Some(Win::Ratio { versus: Reference::Baseline, .. }));
         let win_text = typed.expect.as_ref().filter(|_| win);

@@ -22,6 +22,7 @@ pub fn guardrail(name: &str, test: Test) -> Guardrail {
         pod_label: None,
         win: None,
         slices: None,
+        profile: None,
     }
 }
 
