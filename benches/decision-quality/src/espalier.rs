@@ -198,6 +198,7 @@ fn guardrail(rail: &Rail) -> Guardrail {
         win: None,
         slices: None,
         profile: None,
+        maturity: None,
     }
 }
 

@@ -114,8 +114,29 @@ pub struct Guardrail {
     pub win: Option<Win>,
     /// Parts of the traffic that are judged one by one; only for [`Test::Counts`].
     pub slices: Option<PlannedSlices>,
+    /// Labels that come late; only for [`Test::Counts`].
+    pub maturity: Option<Maturity>,
     /// The profile that it comes from as it is.
     pub profile: Option<String>,
+}
+
+/// Labels that come late.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Maturity {
+    /// Age at which they count.
+    pub age: TimeDelta,
+    /// Share of them that has come by then, in \[0.5, 1\]: a difference is seen only in this part of the requests.
+    pub captured: f64,
+}
+
+impl Maturity {
+    /// The bound as it shows in the labels that have come: a difference shrinks with them, a ratio and a share among them do not.
+    pub fn diluted(self, bound: CountBound) -> CountBound {
+        match bound {
+            CountBound::Difference { margin, versus } => CountBound::Difference { margin: margin * self.captured, versus },
+            CountBound::Ratio { .. } | CountBound::Absolute(_) => bound,
+        }
+    }
 }
 
 /// A promised win: "no better than this" must be rejected.

@@ -5,6 +5,7 @@ mod actions;
 mod guardrails;
 mod picture;
 mod place;
+mod risk;
 mod story;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use anytime_stats::merge::{ClosedWindow, MergePlan, OpenWindow};
 use anytime_stats::{InvalidParameter, PlugInRate, Tally, Window};
 use serde::{Deserialize, Serialize};
 
+use super::Weighty;
 use super::family::{Family, Harm, Proof, SavedHarm, SavedProof, SavedWin, Win};
 use super::scatter::Scatter;
 use super::series::Role;
@@ -93,8 +94,10 @@ pub(super) struct Tick {
     pub counts: Window,
     /// Seconds that count as judged; 0 while something is unmeasurable.
     pub judged: f64,
-    /// Proof windows that start before this instant have weight zero.
+    /// Proof windows that start before this instant, in unix seconds, have weight zero.
     pub settled: f64,
+    /// The same for harm.
+    pub mature: f64,
 }
 
 impl Comparison {
@@ -133,7 +136,7 @@ impl Comparison {
         self.grid(tick.judged);
         let closed = self.state.harm_open.absorb(tick.start, tick.end, tick.counts);
         if let Some(closed) = &closed {
-            self.judge_harm(closed, scatter);
+            self.judge_harm(closed, scatter, tick.mature);
         }
         let start = *self.state.tick_start.get_or_insert(tick.start);
         self.state.ticks += tick.counts;
@@ -161,10 +164,11 @@ impl Comparison {
     }
 
     /// Closes what is open, as a change of traffic demands.
-    pub(super) fn close(&mut self, scatter: &Scatter, settled: f64) -> Option<Window> {
+    pub(super) fn close(&mut self, scatter: &Scatter, weighty: Weighty) -> Option<Window> {
+        let (settled, mature) = (weighty.proof as f64 / 1000.0, weighty.harm as f64 / 1000.0);
         let harm = self.state.harm_open.force_close();
         if let Some(closed) = &harm {
-            self.judge_harm(closed, scatter);
+            self.judge_harm(closed, scatter, mature);
         }
         let early = std::mem::take(&mut self.state.ticks);
         let ticks_start = self.state.tick_start.take();
@@ -185,10 +189,10 @@ impl Comparison {
         (self.state.stage_counts, self.state.stage_windows, self.state.stage_seconds) = (Window::default(), 0.0, 0.0);
     }
 
-    fn judge_harm(&mut self, closed: &ClosedWindow, scatter: &Scatter) {
+    fn judge_harm(&mut self, closed: &ClosedWindow, scatter: &Scatter, mature: f64) {
         let needs_rate = self.needs_rate();
         let Some(rate) = predicted(&mut self.state.harm_rate, needs_rate, closed.counts.champion) else { return };
-        if judgeable(&closed.counts, needs_rate) {
+        if closed.start >= mature && judgeable(&closed.counts, needs_rate) {
             let phi = scatter.phi(closed.counts.champion.total, closed.counts.candidate.total);
             self.critical.iter_mut().chain(&mut self.target).for_each(|harm| harm.absorb(rate, &closed.counts, phi));
         }

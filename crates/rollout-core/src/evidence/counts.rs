@@ -13,7 +13,7 @@ use super::scatter::Scatter;
 use super::series::Role;
 use super::share::ShareCounts;
 use super::slices::{Census, Saved as SavedSlices, Slices};
-use super::{Lens, TickTimes};
+use super::{Lens, TickTimes, Weighty};
 use crate::plan::{CountBound, CountSource, Guardrail, Paired, Reference, Test, Win};
 use crate::verdict::Unmeasurable;
 
@@ -98,6 +98,14 @@ struct Parts<'a> {
     stable_bad: Option<&'a CountSource>,
 }
 
+impl Parts<'_> {
+    /// With the bounds as they show in the labels that have come.
+    fn diluted(self, guardrail: &Guardrail) -> Self {
+        let Some(maturity) = guardrail.maturity else { return self };
+        Self { target: maturity.diluted(self.target), critical: self.critical.map(|bound| maturity.diluted(bound)), ..self }
+    }
+}
+
 fn parts(test: &Test) -> Option<Parts<'_>> {
     match test {
         Test::Counts { bad, severe, total, target, critical, or_not_worse_than_stable } => {
@@ -122,6 +130,7 @@ impl CountState {
     pub(super) fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Option<Self>, InvalidParameter> {
         let Some(parts) = parts(&guardrail.test) else { return Ok(None) };
         let terms = Terms { or_not_worse: parts.or_not_worse, ..*terms };
+        let parts = parts.diluted(guardrail);
         let mut comparisons = Vec::new();
         let (target, critical) = (count_reference(parts.target), parts.critical.map(count_reference));
         let promised = match guardrail.win {
@@ -151,8 +160,10 @@ impl CountState {
             share: ShareCounts::default(),
             active: false,
         };
-        let counts_requests =
-            guardrail.pod_label.is_none() && parts.stable_bad.is_none() && !matches!(parts.total, CountSource::PodSeconds);
+        let counts_requests = guardrail.maturity.is_none()
+            && guardrail.pod_label.is_none()
+            && parts.stable_bad.is_none()
+            && !matches!(parts.total, CountSource::PodSeconds);
         Ok(Some(Self { counts_requests, comparisons, moving, slices: None, severe: None }))
     }
 
@@ -217,7 +228,8 @@ impl CountState {
             if let Ok(stable) = &stable {
                 self.moving.scatter.absorb(times.seconds(), stable.halves.0, stable.halves.1);
             }
-            self.fold(times, &counts, problem.is_none());
+            let age = guardrail.maturity.map(|maturity| maturity.age.num_milliseconds());
+            self.fold(times, Weighty::of(times.since, times.settled, age), &counts, problem.is_none());
             if self.counts_requests {
                 let whole = [&candidate, &stable].into_iter().all(|arm| arm.as_ref().is_ok_and(ArmCount::is_whole));
                 self.moving.share.absorb(times, counts.candidate.total, counts.stable.total, whole);
@@ -233,7 +245,7 @@ impl CountState {
         self.slices.as_mut().map(|slices| slices.prepare(&lens.scope, &whole))
     }
 
-    fn fold(&mut self, times: &TickTimes, counts: &ArmCounts, measured: bool) {
+    fn fold(&mut self, times: &TickTimes, weighty: Weighty, counts: &ArmCounts, measured: bool) {
         let shown = self.shown();
         for comparison in &mut self.comparisons {
             let tick = Tick {
@@ -241,10 +253,12 @@ impl CountState {
                 end: times.end as f64 / 1000.0,
                 counts: Window::new(counts.of(comparison.reference), counts.candidate),
                 judged: if measured { times.judged } else { 0.0 },
-                settled: times.settled as f64 / 1000.0,
+                settled: weighty.proof as f64 / 1000.0,
+                mature: weighty.harm as f64 / 1000.0,
             };
             let closed = comparison.absorb(&tick, &self.moving.scatter);
-            if comparison.reference == shown {
+            // What has no weight is not shown either: it would look like a difference.
+            if comparison.reference == shown && tick.start >= tick.mature {
                 self.moving.seen += tick.counts;
                 show(&mut self.moving.difference, &mut self.moving.ratio, &self.moving.scatter, closed);
             }
@@ -252,10 +266,10 @@ impl CountState {
     }
 
     /// Closes open windows at a change of traffic.
-    pub(super) fn moved(&mut self, settled: i64, new_stage: bool) {
+    pub(super) fn moved(&mut self, weighty: Weighty, new_stage: bool) {
         let shown = self.shown();
         for comparison in &mut self.comparisons {
-            let closed = comparison.close(&self.moving.scatter, settled as f64 / 1000.0);
+            let closed = comparison.close(&self.moving.scatter, weighty);
             if comparison.reference == shown {
                 show(&mut self.moving.difference, &mut self.moving.ratio, &self.moving.scatter, closed);
             }
@@ -266,10 +280,10 @@ impl CountState {
         }
         self.moving.share = ShareCounts::default();
         if let Some(slices) = &mut self.slices {
-            slices.moved(settled, new_stage);
+            slices.moved(weighty, new_stage);
         }
         if let Some(severe) = &mut self.severe {
-            severe.state.moved(settled, new_stage);
+            severe.state.moved(weighty, new_stage);
         }
     }
 
@@ -314,6 +328,11 @@ impl CountState {
     /// Proof windows of this step that counted.
     pub(crate) fn step_windows(&self) -> u32 {
         self.proving().map_or(0, |c| c.state.step_windows)
+    }
+
+    /// Whether proof windows of the stage are in, of this step or of one before.
+    pub(crate) fn stage_windows(&self) -> f64 {
+        self.proving().map_or(0.0, |c| c.state.stage_windows)
     }
 
     /// Counts seen so far: reference of the target beside the candidate.

@@ -34,7 +34,7 @@ pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, WINDOWS_PER_BATCH};
 pub(crate) use limit::{LIMIT_TICKS, LimitState, Standing};
 pub use series::{Arm, Arms, Query, Reading, Readings, Sample, Series};
 pub(crate) use share::ShareCounts;
-pub(crate) use slices::{SliceName, Slices};
+pub(crate) use slices::{SLOTS as SLICE_SLOTS, SliceName, Slices};
 pub(crate) use traffic::{SAMPLE_RATIO_ALPHA, Traffic};
 pub(crate) use tripwire::TripwireState;
 
@@ -73,6 +73,8 @@ struct Fixed {
     settle: i64,
     /// Whether there is a counter of requests.
     has_requests: bool,
+    /// Age at which the labels of each guardrail count, in milliseconds.
+    ages: Vec<Option<i64>>,
 }
 
 /// Instants and judged times; milliseconds since the epoch, and seconds of judged time.
@@ -153,6 +155,24 @@ pub(crate) struct TickTimes {
     judged: f64,
     /// Until when traffic settles.
     settled: i64,
+    /// Since when traffic is what it is.
+    since: i64,
+}
+
+/// From when on what is counted has weight, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weighty {
+    /// In the proof.
+    pub proof: i64,
+    /// Against the candidate.
+    pub harm: i64,
+}
+
+impl Weighty {
+    /// Where traffic changed at `since` and settles until `settled`, for labels that come late by `age`: nothing younger tells the models apart.
+    pub(crate) fn of(since: i64, settled: i64, age: Option<i64>) -> Self {
+        age.map_or(Self { proof: settled, harm: i64::MIN }, |age| Self { proof: settled.max(since + age), harm: since + age })
+    }
 }
 
 impl TickTimes {
@@ -169,7 +189,12 @@ impl Evidence {
         Self {
             candidate,
             attempt,
-            fixed: Fixed { plan_hash: plan.hash.clone(), settle: plan.settle.num_milliseconds(), has_requests: plan.requests.is_some() },
+            fixed: Fixed {
+                plan_hash: plan.hash.clone(),
+                settle: plan.settle.num_milliseconds(),
+                has_requests: plan.requests.is_some(),
+                ages: plan.guardrails.iter().map(|guardrail| guardrail.maturity.map(|maturity| maturity.age.num_milliseconds())).collect(),
+            },
             clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, step_settled: 0.0 },
             place: Place {
                 position: Position { stage: 0, step: 0 },
@@ -213,7 +238,13 @@ impl Evidence {
         let lens =
             Lens { plan, scope: Scope { arms, readings, instant, limit: freshness(plan), part: None }, window: seconds(plan.window) };
         let gap = (instant - self.clocks.last).min(freshness(plan));
-        let times = TickTimes { start: self.clocks.last, end: instant, judged: gap as f64 / 1000.0, settled: self.place.settled };
+        let times = TickTimes {
+            start: self.clocks.last,
+            end: instant,
+            judged: gap as f64 / 1000.0,
+            settled: self.place.settled,
+            since: self.place.since,
+        };
         self.traffic.absorb(&lens, &times);
         self.traffic.expected = traffic::expected_share(plan, &self.place);
         let (mut any_active, mut any_measured) = (false, false);
@@ -242,8 +273,8 @@ impl Evidence {
         if let Some(expected) = self.traffic.expected {
             self.traffic.closed += self.share().map_or(0.0, |share| share.log_e(expected.share, expected.unit));
         }
-        for tracked in &mut self.guardrails {
-            tracked.moved(self.place.settled, new_stage);
+        for (tracked, age) in self.guardrails.iter_mut().zip(&self.fixed.ages) {
+            tracked.moved(Weighty::of(self.place.since, self.place.settled, *age), new_stage);
         }
         (self.traffic.requests, self.traffic.expected) = (ShareCounts::default(), None);
         let since = at.timestamp_millis();
@@ -331,10 +362,10 @@ impl Tracked {
         self.problem.is_none()
     }
 
-    fn moved(&mut self, settled: i64, new_stage: bool) {
+    fn moved(&mut self, weighty: Weighty, new_stage: bool) {
         match &mut self.state {
-            State::Counts(counts) => counts.moved(settled, new_stage),
-            State::Gap(gap) => gap.moved(settled, new_stage),
+            State::Counts(counts) => counts.moved(weighty, new_stage),
+            State::Gap(gap) => gap.moved(weighty, new_stage),
             State::Level(level) => level.moved(new_stage),
             State::Limit(limit) => limit.moved(),
             State::Tripwire(_) | State::Broken(_) => {}

@@ -11,14 +11,14 @@ use super::counts::{ArmCounters, CountState, Saved as SavedCounts};
 use super::query::{Sought, count_sought, roles};
 use super::series::Role;
 use super::sift::{Part, Pick, Scope};
-use super::{Lens, TickTimes};
+use super::{Lens, TickTimes, Weighty};
 use crate::plan::{Guardrail, Test};
 use crate::verdict::Unmeasurable;
 
 /// Values with a slice of their own.
 const MOST_NAMED: usize = 16;
 /// Slices among which a guardrail's rollback risk for slices is shared: the named ones and the one of all others.
-pub(super) const SLOTS: f64 = (MOST_NAMED + 1) as f64;
+pub(crate) const SLOTS: f64 = (MOST_NAMED + 1) as f64;
 /// Longest value that is kept; two that agree so far are one slice.
 const LONGEST_VALUE: usize = 64;
 
@@ -159,8 +159,8 @@ impl Slices {
         Some(state.slice(whole, self.started))
     }
 
-    pub(super) fn moved(&mut self, settled: i64, new_stage: bool) {
-        self.each_mut().for_each(|state| state.moved(settled, new_stage));
+    pub(super) fn moved(&mut self, weighty: Weighty, new_stage: bool) {
+        self.each_mut().for_each(|state| state.moved(weighty, new_stage));
     }
 
     pub(super) fn save(&self) -> Saved {

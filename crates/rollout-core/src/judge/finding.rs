@@ -1,7 +1,7 @@
 //! What is known about one guardrail: its verdict, its numbers and a sentence that says both. Does not weigh guardrails against each other.
 
 use anytime_stats::intervals::proportion_interval;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 
 use super::gap::found_gap;
 use super::limit::{found_limit, found_tripwire};
@@ -9,7 +9,7 @@ use super::outlook;
 use super::slices::with_slices;
 use super::text;
 use crate::evidence::{CountState, LevelBounds, LevelState, Risk, State, Tracked, WINDOWS_PER_BATCH};
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Paired, Plan, Severe, Test, Win};
+use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Maturity, Paired, Plan, Severe, Test, Win};
 use crate::verdict::{Finding, Unmeasurable, Verdict, WinFinding};
 use crate::words;
 
@@ -35,6 +35,9 @@ pub(super) struct Bench<'a> {
     pub attempt: u32,
     /// Why nothing can be measured, such as a wrong split.
     pub trouble: Option<&'a Unmeasurable>,
+    /// Since when traffic is what it is, and the last instant, in milliseconds.
+    pub since: i64,
+    pub last: i64,
 }
 
 impl Bench<'_> {
@@ -65,6 +68,9 @@ impl Bench<'_> {
             _ => Found { finding: blank, suspicious: false },
         };
         found.finding.win = promised(guardrail, tracked, &risk);
+        if let (Some(maturity), Verdict::Undecided, false) = (guardrail.maturity, found.finding.verdict, found.suspicious) {
+            self.say_immature(&mut found.finding, maturity);
+        }
         if let (Some(win), true) = (&found.finding.win, found.finding.verdict == Verdict::Proven) {
             found.finding.message = format!("{}; {}", found.finding.message, text::win(win));
         }
@@ -86,6 +92,23 @@ impl Bench<'_> {
             }
         }
         found
+    }
+
+    /// Says since when labels count, while none does or those of this share of traffic do not yet.
+    fn say_immature(&self, finding: &mut Finding, maturity: Maturity) {
+        let from = self.since + maturity.age.num_milliseconds();
+        if self.last >= from {
+            return;
+        }
+        let time = DateTime::from_timestamp_millis(from).unwrap_or_default().format("%Y-%m-%d %H:%M UTC");
+        let age = words::duration(maturity.age);
+        finding.reason = "Immature".into();
+        finding.eta = None;
+        finding.message = if finding.samples == (0, 0) {
+            format!("{} has no mature labels yet, the first at {time}: they count at an age of {age}", finding.guardrail)
+        } else {
+            format!("{}; labels of this share of the traffic count from {time} on, at an age of {age}", finding.message)
+        };
     }
 
     fn found_level(&self, finding: Finding, state: &LevelState, bounds: LevelBounds, unit: &str, risk: &Risk) -> Found {

@@ -51,7 +51,8 @@ pub struct Moment {
 /// Judges all evidence at one moment.
 pub fn judge(plan: &Plan, evidence: &Evidence, moment: &Moment) -> Judgement {
     let trouble = wrong_split(evidence);
-    let bench = Bench { plan, attempt: evidence.attempt, trouble: trouble.as_ref() };
+    let bench =
+        Bench { plan, attempt: evidence.attempt, trouble: trouble.as_ref(), since: evidence.place.since, last: evidence.clocks.last };
     let kind = evidence.place.kind;
     let found: Vec<Found> = plan
         .guardrails
@@ -75,7 +76,7 @@ pub fn judge(plan: &Plan, evidence: &Evidence, moment: &Moment) -> Judgement {
 /// The failure that one look between two instants finds, before the next instant would: a tripwire or limit that the candidate has crossed by `at`
 /// while users are on it. The evidence stays as it is. `readings` must hold the answers to [`Evidence::glance_queries`].
 pub fn glance(plan: &Plan, evidence: &Evidence, arms: &Arms, at: DateTime<Utc>, readings: &Readings) -> Option<Failure> {
-    let bench = Bench { plan, attempt: evidence.attempt, trouble: None };
+    let bench = Bench { plan, attempt: evidence.attempt, trouble: None, since: evidence.place.since, last: evidence.clocks.last };
     let seen = evidence.glimpse(plan, arms, at, readings);
     let mut findings = seen.iter().map(|(guardrail, tracked)| bench.find(guardrail, tracked, true).finding);
     findings.find(|finding| finding.verdict == Verdict::Harmful).map(|finding| because(&finding))
@@ -271,6 +272,8 @@ impl Case<'_> {
         let counted = self.guardrails().zip(&self.evidence.guardrails).filter_map(|((guardrail, found), tracked)| match &tracked.state {
             _ if found.finding.verdict == Verdict::Inactive => None,
             _ if found.finding.verdict == Verdict::Unmeasurable && self.ignored(guardrail) => None,
+            // Once labels were old enough in the stage, a further step need not wait as long again: it has no older ones to show.
+            State::Counts(counts) if guardrail.maturity.is_some() && counts.stage_windows() >= f64::from(STEP_WINDOWS) => None,
             State::Counts(counts) => Some(counts.step_windows()),
             State::Gap(gap) => Some(gap.step_windows()),
             _ => None,

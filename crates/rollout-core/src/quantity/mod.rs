@@ -9,8 +9,8 @@ mod selector;
 pub(crate) use bound::{AT_LEAST, is_unit};
 pub use bound::{Bound, BoundText};
 pub use duration::{DurationRange, DurationText, duration_text, ranges};
-pub(crate) use percent::risk_schema;
 pub use percent::{PercentText, ShareText};
+pub(crate) use percent::{captured_schema, risk_schema};
 pub use selector::SelectorText;
 
 use serde_json::{Value, json};

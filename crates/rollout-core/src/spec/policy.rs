@@ -222,6 +222,9 @@ pub struct Guardrail {
     /// The same for every value of a label, so that a good average does not hide a bad part. For proportion, latency, and rate with exposure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slices: Option<Slices>,
+    /// Labels that come late, for proportion and rate: nothing counts before it is old enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maturity: Option<Maturity>,
     /// Label that names the workload's pod on exporters that serve many pods, such as exported_pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::label")]
@@ -245,6 +248,19 @@ pub struct Slices {
     /// What a slice with that many events does to the pass while it is not proven: Block (default) or Warn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unproven: Option<OnUnproven>,
+}
+
+/// Labels that come late.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Maturity {
+    /// Age by which nearly all labels have come, such as 36h; 1s to 168h. What comes within this time after a change of traffic has no weight, so that the labels of both models are equally old.
+    #[schemars(schema_with = "rules::maturity_age")]
+    pub age: DurationText,
+    /// Share of the labels that have come by then, 50% to 100%. Default 95%; a difference must stay within this part of its bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::quantity::captured_schema")]
+    pub captured: Option<ShareText>,
 }
 
 /// What a slice does that is not proven.

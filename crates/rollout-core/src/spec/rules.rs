@@ -105,6 +105,10 @@ pub(crate) fn slower_than(_: &mut SchemaGenerator) -> Schema {
     ranges::SLOWER_THAN.schema()
 }
 
+pub(crate) fn maturity_age(_: &mut SchemaGenerator) -> Schema {
+    ranges::MATURITY_AGE.schema()
+}
+
 pub(crate) fn stage_min(_: &mut SchemaGenerator) -> Schema {
     ranges::STAGE_MIN.schema()
 }

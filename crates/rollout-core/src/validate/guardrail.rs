@@ -4,11 +4,11 @@
 use chrono::TimeDelta;
 
 use crate::plan::{
-    CountBound, CountSource, Direction, Gap, Guardrail, LevelBound, LimitBound, Paired, PlannedSlices, Reference, Selector, Severe, Test,
-    Win,
+    CountBound, CountSource, Direction, Gap, Guardrail, LevelBound, LimitBound, Maturity, Paired, PlannedSlices, Reference, Selector,
+    Severe, Test, Win,
 };
 use crate::profile;
-use crate::quantity::{Bound, BoundText, DurationText, SelectorText, is_unit, ranges};
+use crate::quantity::{Bound, BoundText, DurationText, SelectorText, ShareText, is_unit, ranges};
 use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
 use super::{Problems, is_label, is_name, quoted};
@@ -18,6 +18,8 @@ const OUTCOME_WORDS: [&str; 10] =
     ["correct", "incorrect", "wrong", "accuracy", "outcome", "feedback", "truth", "label", "conversion", "click"];
 /// Events of the candidate from which on a slice counts, when nothing else is said.
 const DEFAULT_SLICE_SAMPLES: i32 = 100;
+/// Share of the labels that have come at the age of maturity, when nothing else is said.
+const DEFAULT_CAPTURED: f64 = 0.95;
 const ALL_STAGES: [StageKind; 3] = [StageKind::Shadow, StageKind::Canary, StageKind::ABTest];
 
 /// The problems of one guardrail, with its path in front.
@@ -62,6 +64,7 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         format!("true with target {}", typed.target.as_ref().map_or_else(|| "none".to_owned(), |target| quoted(target.as_str()))),
         "it only with an absolute target of a proportion or latency, such as 5%",
     );
+    let maturity = typed.maturity.as_ref().map(|maturity| planned_maturity(maturity, typed, site));
     let test = test(typed, or_not_worse, site);
     let slices = typed.slices.as_ref().map(|slices| planned_slices(slices, typed, test.as_ref(), site));
     let test = test?;
@@ -70,6 +73,10 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         None => None,
     };
     let slices = match slices {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    let maturity = match maturity {
         Some(read) => Some(read?),
         None => None,
     };
@@ -82,8 +89,25 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         pod_label: typed.pod_label.clone(),
         win,
         slices,
+        maturity,
         profile: profile::origin(typed).map(|profile| profile.name.to_string()),
     })
+}
+
+fn planned_maturity(maturity: &spec::Maturity, typed: &spec::Guardrail, site: &mut Site) -> Option<Maturity> {
+    let fits = typed.proportion.is_some() || typed.rate.is_some();
+    site.check(fits, "maturity", "maturity beside another kind", rules::MATURING);
+    let index = site.index;
+    let age = site.problems.duration(format_args!("guardrails[{index}].maturity.age"), &maturity.age, ranges::MATURITY_AGE);
+    let captured = match &maturity.captured {
+        None => Some(DEFAULT_CAPTURED),
+        Some(text) => {
+            let read = text.captured().ok();
+            site.check(read.is_some(), "maturity.captured", quoted(text.as_str()), ShareText::expected_captured());
+            read
+        }
+    };
+    Some(Maturity { age: age?, captured: captured? })
 }
 
 /// The promised win, in the form of its kind.

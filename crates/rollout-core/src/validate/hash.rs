@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::plan::{
-    CountBound, CountSource, Direction, Gap, Guardrail, IdCarrier, LevelBound, LimitBound, Paired, Plan, PlannedSlices, PlannedStage,
-    Reference, Test, Win,
+    CountBound, CountSource, Direction, Gap, Guardrail, IdCarrier, LevelBound, LimitBound, Maturity, Paired, Plan, PlannedSlices,
+    PlannedStage, Reference, Test, Win,
 };
 use crate::revision::canonical;
 
@@ -66,6 +66,9 @@ fn guardrail(guardrail: &Guardrail) -> Value {
     if let (Some(slices), Some(fields)) = (&guardrail.slices, value.as_object_mut()) {
         let PlannedSlices { label, bound, min_samples, on_unproven } = slices;
         fields.insert("slices".to_owned(), json!([label, count_bound(*bound), min_samples, on_unproven]));
+    }
+    if let (Some(Maturity { age, captured }), Some(fields)) = (guardrail.maturity, value.as_object_mut()) {
+        fields.insert("maturity".to_owned(), json!([millis(age), captured]));
     }
     if let (Some(win), Some(fields)) = (guardrail.win, value.as_object_mut()) {
         let win = match win {

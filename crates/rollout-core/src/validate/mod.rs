@@ -112,6 +112,7 @@ pub fn validate(spec: &RolloutSpec, policy: &PolicySpec) -> Result<Plan, Vec<Pro
         candidate_matchers: wanted.candidate_matchers,
     };
     check_times(&plan, &mut problems);
+    check_maturity(&plan, &mut problems);
     check_coverage(&plan, policy, &mut problems);
     if spec.baseline.is_none() {
         check_references(&plan, policy, &mut problems);
@@ -154,6 +155,29 @@ fn check_times(plan: &Plan, problems: &mut Problems) {
                     duration_text(needed),
                     duration_text(stage.min),
                     duration_text(stage.step_min),
+                    duration_text(plan.window)
+                ),
+            ));
+        }
+    }
+}
+
+/// A stage must last until labels are old enough, and long enough after that for two windows.
+fn check_maturity(plan: &Plan, problems: &mut Problems) {
+    for (index, stage) in plan.stages.iter().enumerate() {
+        let counting = plan.guardrails.iter().filter(|guardrail| guardrail.stages.contains(&stage.kind));
+        let oldest = counting.filter_map(|guardrail| Some((guardrail, guardrail.maturity?))).max_by_key(|(_, maturity)| maturity.age);
+        let Some((guardrail, maturity)) = oldest else { continue };
+        let needed = maturity.age + plan.window * 2;
+        if needed > stage.max {
+            problems.list.push(Problem::new(
+                format!("spec.stages[{index}].maxDuration"),
+                quoted(&duration_text(stage.max)),
+                format!(
+                    "at least {}: labels of {} count at an age of {}, and then two windows of {} follow",
+                    duration_text(needed),
+                    guardrail.name,
+                    duration_text(maturity.age),
                     duration_text(plan.window)
                 ),
             ));

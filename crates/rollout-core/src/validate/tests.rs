@@ -141,6 +141,23 @@ fn slices_are_part_of_the_hash_and_plans_without_them_keep_theirs() {
 }
 
 #[test]
+fn a_stage_must_last_until_labels_are_mature() {
+    let late = json!({"name": "late", "proportion": {"bad": "b", "total": "t"}, "target": "+2pp vs stable", "maturity": {"age": "36h"}});
+    let other = json!({"name": "other", "limit": {"query": "power_watts", "unit": "W"}, "target": "30W"});
+    let guardrails = json!({"guardrails": [late, other]});
+    let expected = "expected at least 36h2m: labels of late count at an age of 36h, and then two windows of 1m follow";
+    let found = messages(&json!({}), &guardrails);
+    assert_eq!(found.len(), 2, "in the shadow stage as in the canary: {found:?}");
+    assert!(found[1] == format!("spec.stages[1].maxDuration: found \"6h\", {expected}"), "{found:?}");
+    let stages = json!({"stages": [{"name": "canary", "type": "Canary", "percent": "5%", "maxDuration": "72h"}]});
+    let plan = validate(&rollout(&stages), &policy(&guardrails)).unwrap();
+    let maturity = plan.guardrails[0].maturity.unwrap();
+    assert_eq!((maturity.age, maturity.captured), (TimeDelta::hours(36), 0.95));
+    let young = CountBound::Difference { margin: 0.02 * 0.95, versus: Reference::Stable };
+    assert_eq!(maturity.diluted(CountBound::Difference { margin: 0.02, versus: Reference::Stable }), young);
+}
+
+#[test]
 fn a_slow_request_is_one_above_the_edge_in_the_unit_of_the_histogram() {
     for (unit, expected) in [("Seconds", 0.1), ("Milliseconds", 100.0)] {
         let guardrail = one_guardrail(

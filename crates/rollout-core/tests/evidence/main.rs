@@ -8,6 +8,7 @@ mod chance;
 mod fairness;
 mod glance;
 mod limits;
+mod maturity;
 mod measuring;
 mod paired;
 mod plans;

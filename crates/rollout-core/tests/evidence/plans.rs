@@ -23,6 +23,7 @@ pub fn guardrail(name: &str, test: Test) -> Guardrail {
         win: None,
         slices: None,
         profile: None,
+        maturity: None,
     }
 }
 

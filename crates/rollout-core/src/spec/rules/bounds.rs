@@ -56,6 +56,12 @@ pub(crate) fn guardrail() -> Value {
     rules.extend(slices());
     rules.extend(wins());
     rules.push(rule(
+        ".maturity",
+        "!has(self.maturity) || has(self.proportion) || has(self.rate)",
+        "'maturity beside another kind'",
+        MATURING,
+    ));
+    rules.push(rule(
         ".orNotWorseThanStable",
         "!has(self.orNotWorseThanStable) || !self.orNotWorseThanStable || \
          ((has(self.proportion) || has(self.latency)) && has(self.target) && self.target.endsWith('%'))",
@@ -198,6 +204,9 @@ fn wins() -> [Value; 3] {
         ),
     ]
 }
+
+/// Where labels may come late.
+pub(crate) const MATURING: &str = "maturity beside proportion or rate, whose labels may come late";
 
 /// Where slices may stand.
 pub(crate) const SLICED: &str = "slices beside proportion, latency, or rate with exposure: they need a count of all events";
