@@ -121,21 +121,42 @@ pub struct Guardrail {
 }
 
 /// Labels that come late.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Maturity {
     /// Age at which they count.
     pub age: TimeDelta,
     /// Share of them that has come by then, in \[0.5, 1\]: a difference is seen only in this part of the requests.
     pub captured: f64,
+    /// How labels say of which requests they are; `None` when they do not.
+    pub cohorts: Option<Cohorts>,
+}
+
+/// Cohorts of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cohorts {
+    /// Label whose value is the Unix second at which a cohort began.
+    pub label: String,
+    /// How long the requests of a cohort came.
+    pub width: TimeDelta,
 }
 
 impl Maturity {
     /// The bound as it shows in the labels that have come: a difference shrinks with them, a ratio and a share among them do not.
-    pub fn diluted(self, bound: CountBound) -> CountBound {
+    pub fn diluted(&self, bound: CountBound) -> CountBound {
         match bound {
             CountBound::Difference { margin, versus } => CountBound::Difference { margin: margin * self.captured, versus },
             CountBound::Ratio { .. } | CountBound::Absolute(_) => bound,
         }
+    }
+
+    /// When the first labels count, in milliseconds, for traffic that changed at `since` and settled at `settled`.
+    pub fn first_after(&self, since: i64, settled: i64) -> i64 {
+        let age = self.age.num_milliseconds();
+        self.cohorts.as_ref().map_or(since + age, |cohorts| {
+            let width = cohorts.width.num_milliseconds().max(1);
+            // The first cohort that begins in settled traffic, at its end and age.
+            settled + (width - settled.rem_euclid(width)).rem_euclid(width) + width + age
+        })
     }
 }
 

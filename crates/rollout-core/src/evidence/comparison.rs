@@ -152,7 +152,7 @@ impl Comparison {
     }
 
     /// Mass is added at every window of judged time, whether or not a window is open.
-    fn grid(&mut self, judged: f64) {
+    pub(super) fn grid(&mut self, judged: f64) {
         if judged <= 0.0 {
             return;
         }
@@ -161,6 +161,12 @@ impl Comparison {
             self.state.points = self.state.points.saturating_add(1);
         }
         self.state.judged += judged;
+    }
+
+    /// Judges a window that was made elsewhere, such as a cohort that has come of age.
+    pub(super) fn judge(&mut self, closed: &ClosedWindow, scatter: &Scatter) {
+        self.judge_harm(closed, scatter, f64::NEG_INFINITY);
+        self.judge_proof(closed, scatter, f64::NEG_INFINITY);
     }
 
     /// Closes what is open, as a change of traffic demands.

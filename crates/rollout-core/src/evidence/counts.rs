@@ -5,6 +5,7 @@ use anytime_stats::intervals::{StratifiedDifference, StratifiedRatio};
 use anytime_stats::{InvalidParameter, Tally, Window};
 use serde::{Deserialize, Serialize};
 
+use super::cohorts::CohortCounts;
 use super::comparison::{Bounds, Comparison, Saved as SavedComparison, Terms, Tick};
 use super::counting::{ArmCount, ArmCounter, Sides};
 use super::family::expected;
@@ -14,7 +15,7 @@ use super::series::Role;
 use super::share::ShareCounts;
 use super::slices::{Census, Saved as SavedSlices, Slices};
 use super::{Lens, TickTimes, Weighty};
-use crate::plan::{CountBound, CountSource, Guardrail, Paired, Reference, Test, Win};
+use crate::plan::{Cohorts, CountBound, CountSource, Guardrail, Maturity, Paired, Reference, Test, Win};
 use crate::verdict::Unmeasurable;
 
 /// State of one guardrail on counts.
@@ -71,6 +72,9 @@ pub(super) struct Moving {
     pub share: ShareCounts,
     /// Whether the guardrail counted in the stage of the last instant.
     active: bool,
+    /// Cohorts of requests whose labels are not yet old enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cohorts: Option<Box<CohortCounts>>,
 }
 
 /// Saved state of one guardrail on counts.
@@ -101,7 +105,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     /// With the bounds as they show in the labels that have come.
     fn diluted(self, guardrail: &Guardrail) -> Self {
-        let Some(maturity) = guardrail.maturity else { return self };
+        let Some(maturity) = &guardrail.maturity else { return self };
         Self { target: maturity.diluted(self.target), critical: self.critical.map(|bound| maturity.diluted(bound)), ..self }
     }
 }
@@ -159,6 +163,7 @@ impl CountState {
             ratio: StratifiedRatio::default(),
             share: ShareCounts::default(),
             active: false,
+            cohorts: guardrail.maturity.as_ref().and_then(|m| m.cohorts.as_ref()).map(|_| Box::new(CohortCounts::new(started))),
         };
         let counts_requests = guardrail.maturity.is_none()
             && guardrail.pod_label.is_none()
@@ -195,6 +200,9 @@ impl CountState {
     pub(super) fn absorb(&mut self, lens: &Lens<'_>, guardrail: &Guardrail, times: &TickTimes, active: bool) -> Result<(), Unmeasurable> {
         let Some(parts) = parts(&guardrail.test) else { return Ok(()) };
         let sides = Sides { guardrail, bad: parts.bad, total: parts.total };
+        if let Some((maturity, cohorts)) = guardrail.maturity.as_ref().and_then(|maturity| Some((maturity, maturity.cohorts.as_ref()?))) {
+            return self.absorb_cohorts(lens, &sides, (maturity, cohorts), times, active);
+        }
         // Before the whole is counted: a slice that appears now is new to pods that were known until now.
         let census = self.prepare_slices(lens);
         let moving = &mut self.moving;
@@ -228,7 +236,7 @@ impl CountState {
             if let Ok(stable) = &stable {
                 self.moving.scatter.absorb(times.seconds(), stable.halves.0, stable.halves.1);
             }
-            let age = guardrail.maturity.map(|maturity| maturity.age.num_milliseconds());
+            let age = guardrail.maturity.as_ref().map(|maturity| maturity.age.num_milliseconds());
             self.fold(times, Weighty::of(times.since, times.settled, age), &counts, problem.is_none());
             if self.counts_requests {
                 let whole = [&candidate, &stable].into_iter().all(|arm| arm.as_ref().is_ok_and(ArmCount::is_whole));
@@ -236,6 +244,39 @@ impl CountState {
             }
         }
         problem.map_or(Ok(()), Err)
+    }
+
+    /// Counts one instant of labels that say of which cohort they are; only cohorts that came of age are judged.
+    fn absorb_cohorts(
+        &mut self,
+        lens: &Lens<'_>,
+        sides: &Sides<'_>,
+        planned: (&Maturity, &Cohorts),
+        times: &TickTimes,
+        active: bool,
+    ) -> Result<(), Unmeasurable> {
+        let shown = self.shown();
+        let Self { moving, comparisons, .. } = self;
+        let Some(cohorts) = &mut moving.cohorts else { return Ok(()) };
+        let (mature, outcome) = cohorts.absorb(lens, sides, planned, times, active);
+        moving.active = active;
+        if !active {
+            return outcome;
+        }
+        let judged = if outcome.is_ok() { times.judged } else { 0.0 };
+        comparisons.iter_mut().for_each(|comparison| comparison.grid(judged));
+        for cohort in mature {
+            moving.scatter.absorb(cohort.end - cohort.start, cohort.halves.0, cohort.halves.1);
+            for comparison in comparisons.iter_mut() {
+                let window = cohort.window(comparison.reference);
+                comparison.judge(&window, &moving.scatter);
+                if comparison.reference == shown {
+                    moving.seen += window.counts;
+                    show(&mut moving.difference, &mut moving.ratio, &moving.scatter, Some(window.counts));
+                }
+            }
+        }
+        outcome
     }
 
     /// Which slices there are at this instant; `None` for a guardrail without slices.
@@ -279,6 +320,9 @@ impl CountState {
             }
         }
         self.moving.share = ShareCounts::default();
+        if let Some(cohorts) = &mut self.moving.cohorts {
+            cohorts.moved(new_stage);
+        }
         if let Some(slices) = &mut self.slices {
             slices.moved(weighty, new_stage);
         }

@@ -90,7 +90,7 @@ impl GapState {
         let census = read(&lens.scope, &sides, gap)?;
         let (mut counted, mut problem, mut bad_exists) = (Vec::new(), None, false);
         for (group, value) in self.moving.groups.iter_mut().zip(&gap.groups) {
-            let part = Part { label: &gap.label, pick: Pick::Only(value), present: &census.present };
+            let part = Part { label: &gap.label, pick: Pick::Only(value), present: &census.present, from_zero: false };
             let scope = Scope { part: Some(part), ..lens.scope };
             let mut count = |counter: &mut ArmCounter, role| match counter.count(&scope, &sides, role) {
                 Ok(count) => {

@@ -4,6 +4,7 @@
 //! state. It reaches no verdict; [`crate::judge`] does.
 
 mod checkpoint;
+mod cohorts;
 mod comparison;
 mod counting;
 mod counts;
@@ -193,7 +194,11 @@ impl Evidence {
                 plan_hash: plan.hash.clone(),
                 settle: plan.settle.num_milliseconds(),
                 has_requests: plan.requests.is_some(),
-                ages: plan.guardrails.iter().map(|guardrail| guardrail.maturity.map(|maturity| maturity.age.num_milliseconds())).collect(),
+                ages: plan
+                    .guardrails
+                    .iter()
+                    .map(|guardrail| guardrail.maturity.as_ref().map(|maturity| maturity.age.num_milliseconds()))
+                    .collect(),
             },
             clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, step_settled: 0.0 },
             place: Place {

@@ -34,6 +34,8 @@ pub(super) struct Part<'a> {
     pub pick: Pick<'a>,
     /// Targets that report the whole, per arm: where a part is missing there, nothing of it happened yet.
     pub present: &'a BTreeMap<Role, BTreeSet<&'a str>>,
+    /// Whether all that its counters hold happened within the attempt, as with a cohort that began in it.
+    pub from_zero: bool,
 }
 
 /// Which values of the label.

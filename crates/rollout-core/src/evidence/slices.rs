@@ -119,7 +119,7 @@ impl Slices {
         let named: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let (one, label, mut first) = (&self.one, self.label.as_str(), Ok(()));
         let mut count = |state: &mut CountState, pick: Pick<'_>| {
-            let part = Part { label, pick, present: &census.present };
+            let part = Part { label, pick, present: &census.present, from_zero: false };
             let lens = Lens { plan: lens.plan, scope: Scope { part: Some(part), ..lens.scope }, window: lens.window };
             let outcome = state.absorb(&lens, one, times, active);
             if first.is_ok() {

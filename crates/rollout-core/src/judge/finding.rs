@@ -35,8 +35,9 @@ pub(super) struct Bench<'a> {
     pub attempt: u32,
     /// Why nothing can be measured, such as a wrong split.
     pub trouble: Option<&'a Unmeasurable>,
-    /// Since when traffic is what it is, and the last instant, in milliseconds.
+    /// Since when traffic is what it is, since when it has settled, and the last instant, in milliseconds.
     pub since: i64,
+    pub settled: i64,
     pub last: i64,
 }
 
@@ -68,7 +69,7 @@ impl Bench<'_> {
             _ => Found { finding: blank, suspicious: false },
         };
         found.finding.win = promised(guardrail, tracked, &risk);
-        if let (Some(maturity), Verdict::Undecided, false) = (guardrail.maturity, found.finding.verdict, found.suspicious) {
+        if let (Some(maturity), Verdict::Undecided, false) = (&guardrail.maturity, found.finding.verdict, found.suspicious) {
             self.say_immature(&mut found.finding, maturity);
         }
         if let (Some(win), true) = (&found.finding.win, found.finding.verdict == Verdict::Proven) {
@@ -95,8 +96,8 @@ impl Bench<'_> {
     }
 
     /// Says since when labels count, while none does or those of this share of traffic do not yet.
-    fn say_immature(&self, finding: &mut Finding, maturity: Maturity) {
-        let from = self.since + maturity.age.num_milliseconds();
+    fn say_immature(&self, finding: &mut Finding, maturity: &Maturity) {
+        let from = maturity.first_after(self.since, self.settled);
         if self.last >= from {
             return;
         }
@@ -105,7 +106,8 @@ impl Bench<'_> {
         finding.reason = "Immature".into();
         finding.eta = None;
         finding.message = if finding.samples == (0, 0) {
-            format!("{} has no mature labels yet, the first at {time}: they count at an age of {age}", finding.guardrail)
+            let what = if maturity.cohorts.is_some() { "cohort" } else { "labels" };
+            format!("{} has no mature {what} yet, the first at {time}: labels count at an age of {age}", finding.guardrail)
         } else {
             format!("{}; labels of this share of the traffic count from {time} on, at an age of {age}", finding.message)
         };

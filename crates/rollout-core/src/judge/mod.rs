@@ -51,8 +51,14 @@ pub struct Moment {
 /// Judges all evidence at one moment.
 pub fn judge(plan: &Plan, evidence: &Evidence, moment: &Moment) -> Judgement {
     let trouble = wrong_split(evidence);
-    let bench =
-        Bench { plan, attempt: evidence.attempt, trouble: trouble.as_ref(), since: evidence.place.since, last: evidence.clocks.last };
+    let bench = Bench {
+        plan,
+        attempt: evidence.attempt,
+        trouble: trouble.as_ref(),
+        since: evidence.place.since,
+        settled: evidence.place.settled,
+        last: evidence.clocks.last,
+    };
     let kind = evidence.place.kind;
     let found: Vec<Found> = plan
         .guardrails
@@ -76,7 +82,14 @@ pub fn judge(plan: &Plan, evidence: &Evidence, moment: &Moment) -> Judgement {
 /// The failure that one look between two instants finds, before the next instant would: a tripwire or limit that the candidate has crossed by `at`
 /// while users are on it. The evidence stays as it is. `readings` must hold the answers to [`Evidence::glance_queries`].
 pub fn glance(plan: &Plan, evidence: &Evidence, arms: &Arms, at: DateTime<Utc>, readings: &Readings) -> Option<Failure> {
-    let bench = Bench { plan, attempt: evidence.attempt, trouble: None, since: evidence.place.since, last: evidence.clocks.last };
+    let bench = Bench {
+        plan,
+        attempt: evidence.attempt,
+        trouble: None,
+        since: evidence.place.since,
+        settled: evidence.place.settled,
+        last: evidence.clocks.last,
+    };
     let seen = evidence.glimpse(plan, arms, at, readings);
     let mut findings = seen.iter().map(|(guardrail, tracked)| bench.find(guardrail, tracked, true).finding);
     findings.find(|finding| finding.verdict == Verdict::Harmful).map(|finding| because(&finding))

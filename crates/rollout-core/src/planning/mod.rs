@@ -14,7 +14,7 @@ use chrono::TimeDelta;
 
 use crate::evidence::WINDOWS_PER_BATCH;
 use crate::judge::{STEP_REQUESTS, STEP_WINDOWS};
-use crate::plan::{Guardrail, Plan, PlannedStage, Test};
+use crate::plan::{Guardrail, Maturity, Plan, PlannedStage, Test};
 use crate::spec::StageKind;
 use crate::weights::Exposure;
 
@@ -265,19 +265,22 @@ impl Lane {
         Self { traffic, settle, window, plain, least }
     }
 
-    /// The same for labels that count at `age` seconds: the first step of a stage waits for them.
-    fn aged(self, age: Option<f64>, first: bool) -> Self {
-        let Some(age) = age else { return self };
-        let settle = self.settle.max(age);
-        let least = if first { self.least.max(settle + f64::from(STEP_WINDOWS) * self.window) } else { self.least };
-        Self { settle, least, ..self }
+    /// The same for labels that come late: the first step of a stage waits for them. Of cohorts the first only shows what stable does, and one that
+    /// lies across a change of traffic is lost.
+    fn aged(self, maturity: Option<&Maturity>, first: bool) -> Self {
+        let Some(maturity) = maturity else { return self };
+        let width = maturity.cohorts.as_ref().map_or(0.0, |cohorts| seconds(cohorts.width));
+        let settle = self.settle.max(seconds(maturity.age) + 2.0 * width);
+        let window = self.window.max(width);
+        let least = if first { self.least.max(settle + f64::from(STEP_WINDOWS) * window) } else { self.least };
+        Self { settle, window, least, ..self }
     }
 }
 
 /// Seconds from the start of the stage until `factor` times the fixed sample is in, and every step has had its time.
 fn proof_time(inputs: &need::Inputs<'_>, lanes: &[Lane], factor: f64) -> f64 {
     let (mut elapsed, mut done, mut windows) = (0.0, 0.0, 0.0);
-    let age = inputs.guardrail.maturity.map(|maturity| seconds(maturity.age));
+    let age = inputs.guardrail.maturity.as_ref();
     for (index, lane) in lanes.iter().enumerate() {
         let (need, _) = inputs.at(lane.traffic);
         let lane = &lane.aged(age, index == 0);

@@ -80,7 +80,7 @@ impl Inputs<'_> {
             Test::Counts { total, target, .. } => {
                 let seconds = matches!(total, CountSource::PodSeconds);
                 let basis = self.basis_of_counts(*target, seconds);
-                let target = self.guardrail.maturity.map_or(*target, |maturity| maturity.diluted(*target));
+                let target = self.guardrail.maturity.as_ref().map_or(*target, |maturity| maturity.diluted(*target));
                 (self.counts(target, basis.base, traffic, seconds), Some(basis))
             }
             Test::Level { target, direction, .. } => {

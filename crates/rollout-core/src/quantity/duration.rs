@@ -69,6 +69,8 @@ pub mod ranges {
     pub const SLOWER_THAN: DurationRange = range("1ms", "1h", "100ms");
     /// `maturity.age` of a guardrail.
     pub const MATURITY_AGE: DurationRange = range("1s", "168h", "36h");
+    /// `maturity.cohortWidth` of a guardrail.
+    pub const COHORT_WIDTH: DurationRange = range("1m", "24h", "1h");
     /// `minDuration` and `stepMinDuration` of a stage.
     pub const STAGE_MIN: DurationRange = range("0s", "168h", "2m");
     /// `maxDuration` of a stage; the outer limit is a week of clock time.
@@ -158,6 +160,7 @@ mod tests {
             PROMETHEUS_TIMEOUT,
             SLOWER_THAN,
             MATURITY_AGE,
+            COHORT_WIDTH,
             STAGE_MIN,
             STAGE_MAX,
             PROBATION,

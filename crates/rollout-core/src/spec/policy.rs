@@ -253,6 +253,7 @@ pub struct Slices {
 /// Labels that come late.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::maturity()))]
 pub struct Maturity {
     /// Age by which nearly all labels have come, such as 36h; 1s to 168h. What comes within this time after a change of traffic has no weight, so that the labels of both models are equally old.
     #[schemars(schema_with = "rules::maturity_age")]
@@ -261,6 +262,14 @@ pub struct Maturity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::quantity::captured_schema")]
     pub captured: Option<ShareText>,
+    /// Label of both counters whose value is the Unix second at which a cohort of requests began. Then every cohort is used once, at its end and age, in both arms alike. Not beside slices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::label")]
+    pub cohort_label: Option<String>,
+    /// How long the requests of a cohort come, 1m to 24h; all cohorts are as long. Default 1h. Only with cohortLabel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::cohort_width")]
+    pub cohort_width: Option<DurationText>,
 }
 
 /// What a slice does that is not proven.

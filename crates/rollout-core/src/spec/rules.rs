@@ -109,6 +109,10 @@ pub(crate) fn maturity_age(_: &mut SchemaGenerator) -> Schema {
     ranges::MATURITY_AGE.schema()
 }
 
+pub(crate) fn cohort_width(_: &mut SchemaGenerator) -> Schema {
+    ranges::COHORT_WIDTH.schema()
+}
+
 pub(crate) fn stage_min(_: &mut SchemaGenerator) -> Schema {
     ranges::STAGE_MIN.schema()
 }

@@ -4,11 +4,11 @@
 use chrono::TimeDelta;
 
 use crate::plan::{
-    CountBound, CountSource, Direction, Gap, Guardrail, LevelBound, LimitBound, Maturity, Paired, PlannedSlices, Reference, Selector,
-    Severe, Test, Win,
+    Cohorts, CountBound, CountSource, Direction, Gap, Guardrail, LevelBound, LimitBound, Maturity, Paired, PlannedSlices, Reference,
+    Selector, Severe, Test, Win,
 };
 use crate::profile;
-use crate::quantity::{Bound, BoundText, DurationText, SelectorText, ShareText, is_unit, ranges};
+use crate::quantity::{Bound, BoundText, DurationText, SelectorText, ShareText, duration_text, is_unit, ranges};
 use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
 use super::{Problems, is_label, is_name, quoted};
@@ -20,6 +20,10 @@ const OUTCOME_WORDS: [&str; 10] =
 const DEFAULT_SLICE_SAMPLES: i32 = 100;
 /// Share of the labels that have come at the age of maturity, when nothing else is said.
 const DEFAULT_CAPTURED: f64 = 0.95;
+/// How long the requests of a cohort come, when nothing else is said.
+const DEFAULT_WIDTH: TimeDelta = TimeDelta::hours(1);
+/// Cohorts that may wait for their age: each has its counters in the checkpoint.
+const MOST_COHORTS: i64 = 100;
 const ALL_STAGES: [StageKind; 3] = [StageKind::Shadow, StageKind::Canary, StageKind::ABTest];
 
 /// The problems of one guardrail, with its path in front.
@@ -107,7 +111,42 @@ fn planned_maturity(maturity: &spec::Maturity, typed: &spec::Guardrail, site: &m
             read
         }
     };
-    Some(Maturity { age: age?, captured: captured? })
+    let cohorts = planned_cohorts(maturity, age, typed, site);
+    Some(Maturity { age: age?, captured: captured?, cohorts: cohorts.ok()? })
+}
+
+/// Cohorts, when labels name them; `Err` when what they name cannot be read.
+fn planned_cohorts(
+    maturity: &spec::Maturity,
+    age: Option<TimeDelta>,
+    typed: &spec::Guardrail,
+    site: &mut Site,
+) -> Result<Option<Cohorts>, ()> {
+    let index = site.index;
+    let width = match &maturity.cohort_width {
+        None => Some(DEFAULT_WIDTH),
+        Some(text) => site.problems.duration(format_args!("guardrails[{index}].maturity.cohortWidth"), text, ranges::COHORT_WIDTH),
+    };
+    let Some(label) = &maturity.cohort_label else {
+        let width = maturity.cohort_width.as_ref().map_or_else(String::new, |width| quoted(width.as_str()));
+        site.check(maturity.cohort_width.is_none(), "maturity.cohortWidth", width, "cohortLabel beside it");
+        return Ok(None);
+    };
+    site.check(is_label(label), "maturity.cohortLabel", quoted(label), rules::LABEL);
+    site.check(typed.slices.is_none(), "slices", "slices and cohortLabel", rules::UNSLICED);
+    let counted = typed.proportion.is_some() || typed.rate.as_ref().is_none_or(|rate| rate.exposure.is_some());
+    site.check(counted, "maturity.cohortLabel", "cohortLabel beside rate without exposure", rules::COUNTED);
+    let width = width.ok_or(())?;
+    if let Some(age) = age {
+        let fits = age.num_seconds() <= width.num_seconds() * MOST_COHORTS;
+        site.check(
+            fits,
+            "maturity.age",
+            quoted(maturity.age.as_str()),
+            format!("at most {MOST_COHORTS} times cohortWidth, {}", duration_text(width)),
+        );
+    }
+    Ok(Some(Cohorts { label: label.clone(), width }))
 }
 
 /// The promised win, in the form of its kind.

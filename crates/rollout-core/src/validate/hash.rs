@@ -67,8 +67,9 @@ fn guardrail(guardrail: &Guardrail) -> Value {
         let PlannedSlices { label, bound, min_samples, on_unproven } = slices;
         fields.insert("slices".to_owned(), json!([label, count_bound(*bound), min_samples, on_unproven]));
     }
-    if let (Some(Maturity { age, captured }), Some(fields)) = (guardrail.maturity, value.as_object_mut()) {
-        fields.insert("maturity".to_owned(), json!([millis(age), captured]));
+    if let (Some(Maturity { age, captured, cohorts }), Some(fields)) = (&guardrail.maturity, value.as_object_mut()) {
+        let cohorts = cohorts.as_ref().map(|cohorts| json!([cohorts.label, millis(cohorts.width)]));
+        fields.insert("maturity".to_owned(), json!([millis(*age), captured, cohorts]));
     }
     if let (Some(win), Some(fields)) = (guardrail.win, value.as_object_mut()) {
         let win = match win {

@@ -14,7 +14,7 @@ use std::fmt;
 pub(crate) use guardrail::stages_of;
 pub use template::template;
 
-use crate::plan::{CountBound, Guardrail, LevelBound, Plan, Reference, Test, Win};
+use crate::plan::{CountBound, Guardrail, LevelBound, Maturity, Plan, Reference, Test, Win};
 use crate::quantity::{DurationRange, DurationText, SelectorText, duration_text};
 use crate::spec::{PolicySpec, RolloutSpec, StageKind};
 
@@ -166,23 +166,36 @@ fn check_times(plan: &Plan, problems: &mut Problems) {
 fn check_maturity(plan: &Plan, problems: &mut Problems) {
     for (index, stage) in plan.stages.iter().enumerate() {
         let counting = plan.guardrails.iter().filter(|guardrail| guardrail.stages.contains(&stage.kind));
-        let oldest = counting.filter_map(|guardrail| Some((guardrail, guardrail.maturity?))).max_by_key(|(_, maturity)| maturity.age);
+        let oldest = counting
+            .filter_map(|guardrail| Some((guardrail, guardrail.maturity.as_ref()?)))
+            .max_by_key(|(_, maturity)| mature_after(maturity, plan));
         let Some((guardrail, maturity)) = oldest else { continue };
-        let needed = maturity.age + plan.window * 2;
+        let needed = mature_after(maturity, plan);
         if needed > stage.max {
+            let then = match &maturity.cohorts {
+                None => format!("two windows of {}", duration_text(plan.window)),
+                Some(cohorts) => {
+                    format!("the first cohorts of {} end within {}", duration_text(cohorts.width), duration_text(cohorts.width * 4))
+                }
+            };
             problems.list.push(Problem::new(
                 format!("spec.stages[{index}].maxDuration"),
                 quoted(&duration_text(stage.max)),
                 format!(
-                    "at least {}: labels of {} count at an age of {}, and then two windows of {} follow",
+                    "at least {}: labels of {} count at an age of {}, and {then}",
                     duration_text(needed),
                     guardrail.name,
                     duration_text(maturity.age),
-                    duration_text(plan.window)
                 ),
             ));
         }
     }
+}
+
+/// The least time of a stage in which late labels are proven: their age and two windows; or the rest of the cohort that is lost to the change of
+/// traffic, one that only shows what stable does, and two more.
+fn mature_after(maturity: &Maturity, plan: &Plan) -> chrono::TimeDelta {
+    maturity.age + maturity.cohorts.as_ref().map_or(plan.window * 2, |cohorts| cohorts.width * 4)
 }
 
 /// Every guardrail must count somewhere, and every stage that exposes users must have one.

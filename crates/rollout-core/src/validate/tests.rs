@@ -145,13 +145,13 @@ fn a_stage_must_last_until_labels_are_mature() {
     let late = json!({"name": "late", "proportion": {"bad": "b", "total": "t"}, "target": "+2pp vs stable", "maturity": {"age": "36h"}});
     let other = json!({"name": "other", "limit": {"query": "power_watts", "unit": "W"}, "target": "30W"});
     let guardrails = json!({"guardrails": [late, other]});
-    let expected = "expected at least 36h2m: labels of late count at an age of 36h, and then two windows of 1m follow";
+    let expected = "expected at least 36h2m: labels of late count at an age of 36h, and two windows of 1m";
     let found = messages(&json!({}), &guardrails);
     assert_eq!(found.len(), 2, "in the shadow stage as in the canary: {found:?}");
     assert!(found[1] == format!("spec.stages[1].maxDuration: found \"6h\", {expected}"), "{found:?}");
     let stages = json!({"stages": [{"name": "canary", "type": "Canary", "percent": "5%", "maxDuration": "72h"}]});
     let plan = validate(&rollout(&stages), &policy(&guardrails)).unwrap();
-    let maturity = plan.guardrails[0].maturity.unwrap();
+    let maturity = plan.guardrails[0].maturity.clone().unwrap();
     assert_eq!((maturity.age, maturity.captured), (TimeDelta::hours(36), 0.95));
     let young = CountBound::Difference { margin: 0.02 * 0.95, versus: Reference::Stable };
     assert_eq!(maturity.diluted(CountBound::Difference { margin: 0.02, versus: Reference::Stable }), young);

@@ -5,6 +5,7 @@
 #![allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
 
 mod chance;
+mod cohorts;
 mod fairness;
 mod glance;
 mod limits;

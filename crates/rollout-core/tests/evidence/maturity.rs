@@ -50,7 +50,7 @@ fn guardrail(maturity: Option<Maturity>) -> Guardrail {
 }
 
 /// Labels are mature after two minutes.
-const MATURITY: Maturity = Maturity { age: TimeDelta::seconds(120), captured: 0.95 };
+const MATURITY: Maturity = Maturity { age: TimeDelta::seconds(120), captured: 0.95, cohorts: None };
 
 fn attempt(maturity: Option<Maturity>) -> Run {
     let mut world = World::new(50, 5_000, 2);
@@ -96,7 +96,7 @@ fn a_guardrail_says_when_its_first_labels_are_mature() {
     }
     let finding = named(&run.judge(), "errors").clone();
     assert_eq!((finding.verdict, finding.reason.as_str(), finding.samples), (Verdict::Undecided, "Immature", (0, 0)));
-    assert_eq!(finding.message, "errors has no mature labels yet, the first at 2027-01-15 08:02 UTC: they count at an age of 2m");
+    assert_eq!(finding.message, "errors has no mature labels yet, the first at 2027-01-15 08:02 UTC: labels count at an age of 2m");
     for _ in 0..LAG {
         tick(&mut run, &mut late);
     }

@@ -74,6 +74,8 @@ pub struct Pod {
     pub doubled: bool,
     values: BTreeMap<&'static str, f64>,
     history: BTreeMap<&'static str, Vec<Sample>>,
+    /// Series that say of which cohort they are: by metric and cohort.
+    dated: BTreeMap<(&'static str, String), (f64, Vec<Sample>)>,
 }
 
 /// Key, metric, and the labels that make it a series of its own.
@@ -109,7 +111,7 @@ impl Pod {
     pub fn new(name: &str, revision: &'static str, offset: i64) -> Self {
         let values =
             SERIES.iter().filter(|(_, name, _)| !["answers_total", "pairs_total"].contains(name)).map(|(key, _, _)| (*key, 0.0)).collect();
-        Self { name: name.into(), revision, offset, alive: true, scraped: true, doubled: false, values, history: BTreeMap::new() }
+        Self { name: name.into(), revision, offset, alive: true, scraped: true, doubled: false, values, history: BTreeMap::new(), dated: BTreeMap::new() }
     }
 
     pub fn set(&mut self, key: &'static str, value: f64) {
@@ -118,6 +120,11 @@ impl Pod {
 
     pub fn add(&mut self, key: &'static str, amount: f64) {
         *self.values.entry(key).or_default() += amount;
+    }
+
+    /// Adds to the series of a metric for a cohort.
+    pub fn add_to_cohort(&mut self, metric: &'static str, cohort: &str, amount: f64) {
+        self.dated.entry((metric, cohort.to_owned())).or_default().0 += amount;
     }
 
     /// A series that does not exist until its first event.
@@ -141,6 +148,12 @@ impl Pod {
         self.values.insert("up", 1.0);
         for (key, value) in &self.values {
             let samples = self.history.entry(key).or_default();
+            samples.push(Sample { at, value: *value });
+            if samples.len() > 64 {
+                samples.drain(..32);
+            }
+        }
+        for (value, samples) in self.dated.values_mut() {
             samples.push(Sample { at, value: *value });
             if samples.len() > 64 {
                 samples.drain(..32);
@@ -291,6 +304,18 @@ impl World {
         }
         let mut found = Vec::new();
         for pod in self.pods.iter().filter(|p| p.alive) {
+            for ((name, cohort), (_, samples)) in pod.dated.iter().filter(|((name, _), _)| *name == metric) {
+                let labels = [
+                    ("__name__", *name),
+                    ("namespace", "ns"),
+                    ("pod", pod.name.as_str()),
+                    ("espalier_dev_revision", pod.revision),
+                    ("espalier_dev_rollout", "digits"),
+                    ("cohort", cohort.as_str()),
+                ];
+                let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+                found.push(Series { labels, samples: samples.clone() });
+            }
             for (key, name, extra) in SERIES.iter().filter(|(_, name, _)| *name == metric) {
                 let Some(samples) = pod.history.get(key) else { continue };
                 let mut labels: BTreeMap<String, String> = extra.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();

@@ -61,6 +61,7 @@ pub(crate) fn guardrail() -> Value {
         "'maturity beside another kind'",
         MATURING,
     ));
+    rules.extend(cohorts());
     rules.push(rule(
         ".orNotWorseThanStable",
         "!has(self.orNotWorseThanStable) || !self.orNotWorseThanStable || \
@@ -207,6 +208,42 @@ fn wins() -> [Value; 3] {
 
 /// Where labels may come late.
 pub(crate) const MATURING: &str = "maturity beside proportion or rate, whose labels may come late";
+
+/// Where cohorts may not stand.
+pub(crate) const UNSLICED: &str = "one of them: the labels of a cohort are not told apart any further";
+/// Where cohorts may stand.
+pub(crate) const COUNTED: &str = "it beside a count of all events";
+
+fn cohorts() -> [Value; 2] {
+    let has = "has(self.maturity) && has(self.maturity.cohortLabel)";
+    [
+        rule(".slices", &format!("!has(self.slices) || !({has})"), "'slices and cohortLabel'", UNSLICED),
+        rule(
+            ".maturity.cohortLabel",
+            &format!("!({has}) || !has(self.rate) || has(self.rate.exposure)"),
+            "'cohortLabel beside rate without exposure'",
+            COUNTED,
+        ),
+    ]
+}
+
+pub(crate) fn maturity() -> Value {
+    let width = "(has(self.cohortWidth) ? self.cohortWidth : '1h')";
+    let good = |text: &str| format!("{text} != '' && {text}.matches('{DURATION}')");
+    let (age_is_good, width_is_good) = (good("self.age"), good(width));
+    json!([
+        rule(".cohortWidth", "!has(self.cohortWidth) || has(self.cohortLabel)", "'\"' + self.cohortWidth + '\"'", "cohortLabel beside it"),
+        rule(
+            ".age",
+            &format!(
+                "!has(self.cohortLabel) || !({age_is_good}) || !({width_is_good}) || \
+                 duration(self.age).getSeconds() <= 100 * duration({width}).getSeconds()"
+            ),
+            "'\"' + self.age + '\"'",
+            &format!("at most 100 times cohortWidth, ' + {width} + '"),
+        ),
+    ])
+}
 
 /// Where slices may stand.
 pub(crate) const SLICED: &str = "slices beside proportion, latency, or rate with exposure: they need a count of all events";
