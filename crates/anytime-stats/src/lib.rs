@@ -13,10 +13,11 @@
 //! | rates and rare counts, relative margin | [`rate_ratio`] | [`harm`], [`proof`] |
 //! | share above a fixed limit | [`exceedance`] | [`absolute_limit`] |
 //! | gauges | – | [`gauge`] |
+//! | distributions over bins | [`strata`], [`divergence`] | [`looks`] |
 //! | pairs | – | [`paired`] |
 //! | assignment of traffic | – | [`sample_ratio`] |
 //!
-//! [`counters`] turns raw cumulative counters into counts, [`merge`] merges small windows, [`overdispersion`] says by how much to deflate, [`threshold`]
+//! [`counters`] and [`bin_counters`] turn raw cumulative counters into counts, [`merge`] merges small windows, [`overdispersion`] says by how much to deflate, [`threshold`]
 //! when it is enough, [`decision`] what follows. [`intervals`], [`eta`] and [`planning`] inform people. The remaining modules are alternatives, reports
 //! and baselines.
 //!
@@ -37,10 +38,13 @@
 #![allow(clippy::doc_markdown, reason = "authors' names such as McNemar and DeMets are not code")]
 
 pub mod absolute_limit;
+pub mod bin_counters;
+pub mod bin_scatter;
 pub mod cohort;
 pub mod counters;
 pub mod decision;
 pub mod detector;
+pub mod divergence;
 pub mod drift;
 pub mod eta;
 pub mod exceedance;
@@ -49,6 +53,7 @@ pub mod gauge;
 pub mod group_sequential;
 pub mod harm;
 pub mod intervals;
+pub mod looks;
 mod math;
 pub mod merge;
 pub mod mixtures;
@@ -62,18 +67,22 @@ pub mod ranks;
 pub mod rate_ratio;
 pub mod risk_difference;
 pub mod sample_ratio;
+pub mod strata;
 pub mod threshold;
 pub mod window;
 
 pub use absolute_limit::{AbsoluteLimit, AbsoluteLimitPlan};
 pub use detector::EDetector;
+pub use divergence::{Against, Divergence, Measure};
 pub use exceedance::Exceedance;
 pub use gauge::{GaugePlan, GaugeProcess};
 pub use harm::HarmProcess;
+pub use looks::Looks;
 pub use overdispersion::Overdispersion;
 pub use paired::{PairedMargin, Pairs};
 pub use proof::ProofProcess;
 pub use rate_ratio::RateRatio;
 pub use risk_difference::{PlugInRate, RiskDifference};
 pub use sample_ratio::SampleRatio;
+pub use strata::Strata;
 pub use window::{Interval, InvalidParameter, Side, Tally, Window};

@@ -6,7 +6,8 @@
 //!
 //! Sources: Chow, Shao & Wang, *Sample size calculations in clinical research*; Connor (1987); Cohen (1988).
 
-use crate::math::{bisect, gauss_legendre, legendre_on, ln_beta_reg, ndtr, ndtri};
+use crate::divergence::Measure;
+use crate::math::{bisect, chi2_inverse_sf, gauss_legendre, legendre_on, ln_beta_reg, ndtr, ndtri, noncentral_chi2_cdf};
 
 /// Maximum duration over fixed sample size.
 pub const SEQUENTIAL_FACTOR: f64 = 2.0;
@@ -42,6 +43,27 @@ fn room_left(margin: f64, difference: f64) -> Option<f64> {
 
 fn variance(p: f64) -> f64 {
     p * (1.0 - p)
+}
+
+/// Live trials that prove a [`Measure`] of drift below `bound` when there is none, over `bins` bins, with `ratio` times as many trials of the reference
+/// (infinite for shares that are known). The level is halved, because the first look spends half of it.
+pub fn no_drift(measure: Measure, bound: f64, bins: usize, ratio: f64, precision: Precision) -> Option<f64> {
+    if bins < 2 || !(bound > 0.0 && ratio > 0.0) {
+        return None;
+    }
+    let alpha = precision.alpha / 2.0;
+    let size = if measure == Measure::KolmogorovSmirnov {
+        // What chance alone reaches is taken off the bound.
+        let reached = |p: f64| (-p.ln() / 2.0).sqrt();
+        ((reached(alpha) + reached(1.0 - precision.power)) / bound).powi(2)
+    } else {
+        // Without drift the index times the size is chi-square; what it reaches with the power must still be rejected as one of `bound`.
+        let dof = bins as f64 - 1.0;
+        let reached = chi2_inverse_sf(1.0 - precision.power, dof);
+        let needed = bisect(0.0, 100.0 + 10.0 * reached, |delta| alpha - noncentral_chi2_cdf(reached, dof, delta));
+        needed / measure.on_the_scale_of_psi(bound)
+    };
+    positive(size * (1.0 + 1.0 / ratio))
 }
 
 /// Arm-1 sizes for a difference of two proportions, two-sided level, `ratio` = n₂/n₁.

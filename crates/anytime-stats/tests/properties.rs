@@ -9,8 +9,8 @@ use anytime_stats::merge::{MergePlan, OpenWindow};
 use anytime_stats::overdispersion::{Halves, one_scale, two_scale};
 use anytime_stats::risk_difference::project;
 use anytime_stats::{
-    AbsoluteLimit, EDetector, Exceedance, GaugePlan, GaugeProcess, HarmProcess, PairedMargin, Pairs, PlugInRate, ProofProcess, RateRatio,
-    RiskDifference, SampleRatio, Side, Tally, Window, drift, fixed, quantile,
+    AbsoluteLimit, Against, Divergence, EDetector, Exceedance, GaugePlan, GaugeProcess, HarmProcess, Measure, PairedMargin, Pairs,
+    PlugInRate, ProofProcess, RateRatio, RiskDifference, SampleRatio, Side, Strata, Tally, Window, drift, fixed, quantile,
 };
 use proptest::prelude::*;
 
@@ -323,4 +323,59 @@ fn every_state_survives_json() {
     let mut open = OpenWindow::new(MergePlan::default()).unwrap();
     open.absorb(0.0, 5.0, Window::new(Tally::new(1.0, 2.0), Tally::default()));
     round_trip(&open);
+}
+
+const MEASURES: [Measure; 4] = [Measure::Psi, Measure::JensenShannon, Measure::CramersV, Measure::KolmogorovSmirnov];
+
+proptest! {
+    #[test]
+    fn distances_of_any_counts_are_defined_or_refused(reference in proptest::collection::vec(wild(), 1..6), live in proptest::collection::vec(wild(), 1..6), bound in wild()) {
+        let mut strata = Strata::default();
+        strata.absorb(&reference, &live);
+        for measure in MEASURES {
+            for against in [Against::Counts(&reference), Against::Shares(&reference)] {
+                let Some(found) = Divergence::of(measure, against, &live) else { continue };
+                prop_assert!(found.value() >= 0.0, "{:?}", found);
+                for p in [found.p_at_most(bound), found.p_at_least(bound)] {
+                    prop_assert!((0.0..=1.0).contains(&p), "{:?} {}", found, p);
+                }
+                let bounds = found.bounds(0.025);
+                prop_assert!(bounds.lower <= bounds.upper, "{:?} {:?}", found, bounds);
+            }
+        }
+    }
+
+    #[test]
+    fn a_higher_bound_is_harder_to_exceed_and_easier_to_prove(
+        counts in proptest::collection::vec((0..500_u32, 0..500_u32), 2..8),
+        bounds in (0.001..0.9_f64, 0.001..0.9_f64),
+    ) {
+        let (reference, live): (Vec<f64>, Vec<f64>) = counts.iter().map(|(r, l)| (f64::from(*r), f64::from(*l))).unzip();
+        let (low, high) = (bounds.0.min(bounds.1), bounds.0.max(bounds.1));
+        for measure in MEASURES {
+            let Some(found) = Divergence::of(measure, Against::Counts(&reference), &live) else { continue };
+            prop_assert!(found.p_at_most(high) >= found.p_at_most(low) * (1.0 - 1e-9));
+            prop_assert!(found.p_at_least(high) <= found.p_at_least(low) * (1.0 + 1e-9));
+        }
+    }
+
+    #[test]
+    fn the_order_of_bins_and_of_windows_changes_no_index(windows in proptest::collection::vec((1..200_u32, 1..200_u32, 1..200_u32, 1..50_u32, 1..50_u32, 1..50_u32), 1..6)) {
+        let rows: Vec<([f64; 3], [f64; 3])> = windows
+            .iter()
+            .map(|(a, b, c, d, e, f)| ([*a, *b, *c].map(f64::from), [*d, *e, *f].map(f64::from)))
+            .collect();
+        let (mut forth, mut back) = (Strata::default(), Strata::default());
+        for (reference, live) in &rows {
+            forth.absorb(reference, live);
+        }
+        for (r, l) in rows.iter().rev() {
+            back.absorb(&[r[2], r[0], r[1]], &[l[2], l[0], l[1]]);
+        }
+        for measure in [Measure::Psi, Measure::JensenShannon, Measure::CramersV] {
+            let of = |s: &Strata| Divergence::of(measure, Against::Counts(&s.reference(1.0)), &s.live(1.0)).unwrap().value();
+            prop_assert!(close(of(&forth), of(&back)));
+        }
+        prop_assert!(forth.size(false) <= forth.totals().0 && forth.size(false) <= forth.totals().1 * (1.0 + 1e-9));
+    }
 }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
+pub use anytime_stats::Measure;
 use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
 
 use crate::spec::{Alphabet, OnInconclusive, OnUnmeasurable, OnUnproven, Parked, ReadyWhen, StageKind};
 use crate::weights::Exposure;
@@ -235,6 +237,10 @@ pub enum Test {
     Paired(Paired),
     /// Counted bad events by group: the largest difference between two groups of the candidate's requests, RIPr with the groups as arms, both ways round.
     Gap(Gap),
+    /// How far a distribution over bins is from another: bounds of the measure by the non-central chi-square, many looks by spending the level.
+    Drift(Drift),
+    /// Energy per inference at like load, in batches as for a level: asymptotic confidence sequence with AR(1) variance.
+    Energy(Energy),
     /// A counter that must not move on the candidate.
     Tripwire {
         /// The counter.
@@ -348,11 +354,85 @@ pub struct Gap {
     pub critical: f64,
 }
 
+/// Drift of a distribution over bins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drift {
+    /// Counter with one series per bin.
+    pub bins: Selector,
+    /// Label whose values are the bins.
+    pub label: String,
+    /// What the distance is measured by.
+    pub measure: Measure,
+    /// Gauge with the reference share of every bin; `None` compares with stable.
+    pub recorded: Option<Selector>,
+    /// Distance to be proven below, in the unit of the measure.
+    pub target: f64,
+    /// Distance beyond which it is rolled back.
+    pub critical: f64,
+}
+
+impl Drift {
+    /// Whether the bins are cumulative buckets.
+    pub fn is_histogram(&self) -> bool {
+        self.label == "le"
+    }
+
+    /// The measure as it is written in a policy.
+    pub const fn measure_name(&self) -> &'static str {
+        match self.measure {
+            Measure::Psi => "PSI",
+            Measure::JensenShannon => "JensenShannon",
+            Measure::CramersV => "CramersV",
+            Measure::KolmogorovSmirnov => "KolmogorovSmirnov",
+        }
+    }
+}
+
+/// Energy per inference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Energy {
+    /// Counter of consumed energy, by device.
+    pub consumption: Selector,
+    /// Joules in one unit of that counter.
+    pub joules: f64,
+    /// Counter of answered requests on the arms' own pods.
+    pub inferences: Selector,
+    /// Labels that together name the device; empty where every series is a meter of its pod alone.
+    pub device_labels: Vec<String>,
+    /// Kilograms of carbon dioxide per million inferences for one joule per inference; `None` bounds energy itself.
+    pub carbon: Option<f64>,
+    /// Bound to be proven below.
+    pub target: EnergyBound,
+    /// Bound beyond which it is rolled back.
+    pub critical: EnergyBound,
+}
+
+impl Energy {
+    /// Unit of absolute bounds.
+    pub const fn unit(&self) -> &'static str {
+        if self.carbon.is_some() { "kg" } else { "J" }
+    }
+
+    /// What one joule per inference is in that unit.
+    pub fn factor(&self) -> f64 {
+        self.carbon.unwrap_or(1.0)
+    }
+}
+
+/// A bound on energy or carbon.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum EnergyBound {
+    /// At most this many times what stable takes, above 0; below 1 it is a promised saving.
+    Ratio(f64),
+    /// At most this much, in the unit of the bounds.
+    Absolute(f64),
+}
+
 impl Test {
     /// Whether the test is statistical and so has a share of the rollback risk; limits and tripwires are outside the budget.
     pub const fn has_risk(&self) -> bool {
         match self {
-            Self::Counts { .. } | Self::Level { .. } | Self::Paired(_) | Self::Gap(_) => true,
+            Self::Counts { .. } | Self::Level { .. } | Self::Paired(_) | Self::Gap(_) | Self::Drift(_) | Self::Energy(_) => true,
             Self::Limit { .. } | Self::Tripwire { .. } => false,
         }
     }

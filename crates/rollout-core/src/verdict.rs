@@ -138,6 +138,30 @@ pub enum Unmeasurable {
         /// Counts and expected shares.
         message: String,
     },
+    /// The world has moved away from what was recorded, under both arms alike.
+    #[error("{message}")]
+    WorldDrifted {
+        /// By how much, on both.
+        message: String,
+    },
+    /// A device is used by more than one pod.
+    #[error("{query} shows device {device} under {one} and {other}: its energy cannot be told apart; give every pod a device of its own")]
+    SharedDevice {
+        /// The metric.
+        query: String,
+        /// The device.
+        device: String,
+        /// One pod.
+        one: String,
+        /// Another pod.
+        other: String,
+    },
+    /// The arms do not work equally hard.
+    #[error("{message}")]
+    UnlikeLoad {
+        /// Requests per second and pod of both.
+        message: String,
+    },
     /// The gauge cannot be compared, for instance with one pod per arm.
     #[error("{message}")]
     NotComparable {
@@ -163,6 +187,9 @@ impl Unmeasurable {
             Self::WrongType { .. } => "WrongType",
             Self::Unavailable { .. } => "Unavailable",
             Self::SampleRatioMismatch { .. } => "SampleRatioMismatch",
+            Self::WorldDrifted { .. } => "WorldDrifted",
+            Self::SharedDevice { .. } => "SharedDevice",
+            Self::UnlikeLoad { .. } => "UnlikeLoad",
             Self::NotComparable { .. } => "NotComparable",
         }
     }

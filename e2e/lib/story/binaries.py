@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 TRIPLE = "x86_64-unknown-linux-gnu"
 OPERATOR_IMAGE = "espalier.test/espalier:dev"
+COMPARER_IMAGE = "espalier.test/comparer:dev"
 MODEL_SERVER_IMAGE = "espalier.test/model-server:dev"
 MODELS = ROOT / "e2e" / "models"
 

@@ -10,6 +10,7 @@ from . import binaries
 
 Object = dict[str, Any]
 ROLLOUT = "digits"
+COMPARER = "comparer"
 GATEWAY = [{"name": "gw", "namespace": "gateway"}]
 SHADOW = {"name": "shadow", "type": "Shadow", "percent": "100%", "stepMinDuration": "4s", "maxDuration": "5m"}
 AB = {"name": "ab", "type": "ABTest", "percent": "50%", "assignment": {"header": "x-user-id"}, "stepMinDuration": "4s", "maxDuration": "5m"}
@@ -119,6 +120,35 @@ def own_workload(namespace: str, name: str, model: str, replicas: int = 2, env: 
         "spec": {"selector": labels, "ports": [{"name": "http", "port": 8080, "targetPort": 8080}]},
     }
     return [wanted, service]
+
+
+def comparer(namespace: str) -> list[Object]:
+    """The collector that pairs the answers of two revisions, and the Service that model servers report to."""
+    labels = {"app": COMPARER}
+    container = {
+        "name": "comparer",
+        "image": binaries.COMPARER_IMAGE,
+        "imagePullPolicy": "Never",
+        "ports": [{"name": "http", "containerPort": 8082}],
+        "readinessProbe": {"httpGet": {"path": "/health", "port": 8082}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"memory": "64Mi"}},
+    }
+    annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": "8082"}
+    pod = {"metadata": {"labels": labels, "annotations": annotations}, "spec": {"containers": [container]}}
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": COMPARER, "namespace": namespace},
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": pod},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": COMPARER, "namespace": namespace},
+            "spec": {"selector": labels, "ports": [{"name": "http", "port": 8082, "targetPort": 8082}]},
+        },
+    ]
 
 
 def own_route(namespace: str, name: str, host: str, rules: list[Object]) -> Object:

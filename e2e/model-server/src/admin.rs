@@ -46,6 +46,10 @@ fn metrics(app: &App, slots: usize) -> Response {
     page.single("model_requests_in_flight", Kind::Gauge, "Requests being answered.", in_flight as f64);
     let queued = app.queued.load(Ordering::Relaxed);
     page.single("model_request_queue_length", Kind::Gauge, "Requests waiting for a slot.", queued as f64);
+    if let Some(reporter) = &app.reporter {
+        let help = "Answers and true labels that the comparer did not get.";
+        page.single("model_reports_dropped_total", Kind::Counter, help, reporter.dropped() as f64);
+    }
     let names = &app.identity;
     page.single("model_load_seconds", Kind::Gauge, "Time the model took to load.", names.load.as_secs_f64());
     page.single("model_file_bytes", Kind::Gauge, "Size of the model file.", names.model_bytes as f64);

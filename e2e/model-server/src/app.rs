@@ -21,6 +21,7 @@ use crate::gpu::Gpu;
 use crate::memory::{JoinError, Memory};
 use crate::model::{self, CLASSES, Model};
 use crate::protocol::{self, InferAnswer, Parameters};
+use crate::reporter::Reporter;
 
 /// Code for a client that went away before its answer.
 const CLIENT_GONE: u16 = 499;
@@ -75,6 +76,8 @@ pub struct App {
     pub max_queue: usize,
     /// Requests with an id made here.
     pub made_ids: AtomicU64,
+    /// Tells a comparer, when there is one.
+    pub reporter: Option<Reporter>,
 }
 
 /// Locks; a panic elsewhere must not take the counters with it.
@@ -198,8 +201,11 @@ async fn answer(app: &App, model: &str, headers: &HeaderMap, body: Result<Bytes,
     let (probabilities, labels) = predict(app, &batch.pixels, suffering.answer)?;
 
     let nonfinite = probabilities.chunks(CLASSES).filter(|row| row.iter().any(|p| !p.is_finite())).count();
-    lock(&app.counters).answered(&labels, nonfinite);
+    lock(&app.counters).answered(&region, &labels, nonfinite);
     lock(&app.memory).remember(id.clone(), labels.clone(), &region, Instant::now());
+    if let Some(reporter) = &app.reporter {
+        reporter.answered(&id, &labels);
+    }
     let names = &app.identity;
     let answer = InferAnswer {
         model_name: &names.model_name,
@@ -269,6 +275,12 @@ fn predict(app: &App, pixels: &[f32], fault: Answer) -> Result<(Vec<f32>, Vec<us
             row.rotate_right(1);
         }
     }
+    if fault == Answer::Constant {
+        for row in probabilities.chunks_mut(CLASSES) {
+            row.fill(0.0);
+            row.iter_mut().take(1).for_each(|zero| *zero = 1.0);
+        }
+    }
     if fault == Answer::Nan {
         probabilities.fill(f32::NAN);
     }
@@ -285,6 +297,9 @@ async fn feedback(State(app): State<Arc<App>>, body: Bytes) -> Response {
     let mut counters = lock(&app.counters);
     match joined {
         Ok(joined) => {
+            if let Some(reporter) = &app.reporter {
+                reporter.told(&message.request_id, &message.labels);
+            }
             counters.feedback(FeedbackResult::Joined, &joined.region, joined.right, joined.rows);
             axum::Json(json!({"joined": true, "correct": joined.right, "of": joined.rows})).into_response()
         }

@@ -54,6 +54,9 @@ pub struct Args {
     /// Predictions remembered at most
     #[arg(long, env = "ESPALIER_FEEDBACK_CAPACITY", default_value_t = 65_536)]
     pub feedback_capacity: usize,
+    /// Where answers and true labels are reported for comparison, such as <http://comparer:8082/reports>; nowhere when absent
+    #[arg(long, env = "ESPALIER_COMPARER")]
+    pub comparer: Option<String>,
     /// Draw of the simulated GPU without work, in W
     #[arg(long, env = "ESPALIER_IDLE_WATTS", default_value_t = 11.0)]
     pub idle_watts: f64,

@@ -44,12 +44,23 @@ struct Outcomes {
     wrong: u64,
 }
 
+/// Answers of one region by what they decide, for the fairness of decisions: a digit of 5 or more is the positive one.
+#[derive(Clone, Copy, Default)]
+struct Decisions {
+    positive: u64,
+    negative: u64,
+}
+
+/// The smallest digit that counts as a positive decision.
+const POSITIVE: usize = 5;
+
 /// All counters of the server, kept under one lock so that a scrape sees them at one instant.
 pub struct Counters {
     requests: BTreeMap<u16, u64>,
     buckets: [u64; EDGES.len()],
     seconds: f64,
     outcomes: BTreeMap<String, Outcomes>,
+    decisions: BTreeMap<String, Decisions>,
     classes: [u64; CLASSES],
     nonfinite: u64,
     rows: u64,
@@ -59,12 +70,13 @@ pub struct Counters {
 impl Counters {
     /// Zeroes for the given regions and [`OTHER_REGION`].
     pub fn new(regions: &[String]) -> Self {
-        let names = regions.iter().cloned().chain([OTHER_REGION.to_owned()]);
+        let names: Vec<String> = regions.iter().cloned().chain([OTHER_REGION.to_owned()]).collect();
         Self {
             requests: CODES.iter().map(|&code| (code, 0)).collect(),
             buckets: [0; EDGES.len()],
             seconds: 0.0,
-            outcomes: names.map(|name| (name, Outcomes::default())).collect(),
+            outcomes: names.iter().map(|name| (name.clone(), Outcomes::default())).collect(),
+            decisions: names.into_iter().map(|name| (name, Decisions::default())).collect(),
             classes: [0; CLASSES],
             nonfinite: 0,
             rows: 0,
@@ -87,9 +99,14 @@ impl Counters {
         }
     }
 
-    /// One batch was answered with these labels, `nonfinite` of its rows with a NaN or an infinity.
-    pub fn answered(&mut self, labels: &[usize], nonfinite: usize) {
+    /// One batch of a region was answered with these labels, `nonfinite` of its rows with a NaN or an infinity.
+    pub fn answered(&mut self, region: &str, labels: &[usize], nonfinite: usize) {
+        let mut decisions = self.decisions.get_mut(region);
         for &label in labels {
+            if let Some(decisions) = decisions.as_deref_mut() {
+                let count = if label < POSITIVE { &mut decisions.negative } else { &mut decisions.positive };
+                *count += 1;
+            }
             if let Some(count) = self.classes.get_mut(label) {
                 *count += 1;
             }
@@ -125,6 +142,12 @@ impl Counters {
         for (region, outcomes) in &self.outcomes {
             page.sample(name, &[("correct", "true"), ("region", region)], outcomes.right as f64);
             page.sample(name, &[("correct", "false"), ("region", region)], outcomes.wrong as f64);
+        }
+        let name = "model_decisions_total";
+        page.family(name, Kind::Counter, "Answers by what they decide (a digit of 5 or more is positive) and for which group.");
+        for (region, decisions) in &self.decisions {
+            page.sample(name, &[("decision", "positive"), ("group", region)], decisions.positive as f64);
+            page.sample(name, &[("decision", "negative"), ("group", region)], decisions.negative as f64);
         }
         let name = "model_feedback_total";
         page.family(name, Kind::Counter, "Messages with true labels, by what became of them.");
@@ -177,6 +200,7 @@ mod tests {
             r#"model_predictions_total{correct="true",region="eu"} 0"#,
             r#"model_predictions_total{correct="false",region="other"} 0"#,
             r#"model_predictions_by_class_total{class="9"} 0"#,
+            r#"model_decisions_total{decision="positive",group="eu"} 0"#,
             r#"model_feedback_total{result="unknown"} 0"#,
             "model_nonfinite_outputs_total 0",
         ] {
@@ -202,6 +226,16 @@ mod tests {
         ] {
             assert!(text.lines().any(|line| line == series), "{series} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn decisions_count_for_the_group_that_asked() {
+        let mut counters = Counters::new(&["eu".into()]);
+        counters.answered("eu", &[4, 5, 9], 0);
+        let text = text(&counters);
+        assert!(text.contains(r#"model_decisions_total{decision="positive",group="eu"} 2"#), "{text}");
+        assert!(text.contains(r#"model_decisions_total{decision="negative",group="eu"} 1"#), "{text}");
+        assert!(text.contains(r#"model_decisions_total{decision="negative",group="other"} 0"#), "{text}");
     }
 
     #[test]

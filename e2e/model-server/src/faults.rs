@@ -38,6 +38,9 @@ pub struct FaultPatch {
     /// Share of requests answered with the next digit, 0 to 1
     #[arg(long = "fault-wrong-rate", env = "ESPALIER_FAULT_WRONG_RATE")]
     pub wrong_rate: Option<f64>,
+    /// Share of requests answered with 0 whatever is shown, 0 to 1
+    #[arg(long = "fault-constant-rate", env = "ESPALIER_FAULT_CONSTANT_RATE")]
+    pub constant_rate: Option<f64>,
     /// Multiplies the simulated draw, idle share included
     #[arg(long = "fault-power-factor", env = "ESPALIER_FAULT_POWER_FACTOR")]
     pub power_factor: Option<f64>,
@@ -56,7 +59,7 @@ pub struct FaultPatch {
     /// Last XID error code of the simulated GPU
     #[arg(long = "fault-xid", env = "ESPALIER_FAULT_XID")]
     pub xid: Option<u64>,
-    /// Latency, errors, NaN, wrong answers and hanging hit only this region
+    /// Latency, errors, NaN, wrong and constant answers and hanging hit only this region
     #[arg(long = "fault-only-region", env = "ESPALIER_FAULT_ONLY_REGION")]
     pub only_region: Option<String>,
     /// Exit with code 1 at once (run time only)
@@ -75,6 +78,7 @@ pub struct Faults {
     error_rate: f64,
     nan_rate: f64,
     wrong_rate: f64,
+    constant_rate: f64,
     power_factor: f64,
     hang: bool,
     not_ready: bool,
@@ -90,6 +94,7 @@ impl Default for Faults {
             error_rate: 0.0,
             nan_rate: 0.0,
             wrong_rate: 0.0,
+            constant_rate: 0.0,
             power_factor: 1.0,
             hang: false,
             not_ready: false,
@@ -131,6 +136,8 @@ pub enum Answer {
     Nan,
     /// The next digit.
     Wrong,
+    /// 0, for certain.
+    Constant,
 }
 
 impl Faults {
@@ -142,6 +149,7 @@ impl Faults {
         set(&mut next.error_rate, "error_rate", patch.error_rate, 1.0, "a share from 0 to 1")?;
         set(&mut next.nan_rate, "nan_rate", patch.nan_rate, 1.0, "a share from 0 to 1")?;
         set(&mut next.wrong_rate, "wrong_rate", patch.wrong_rate, 1.0, "a share from 0 to 1")?;
+        set(&mut next.constant_rate, "constant_rate", patch.constant_rate, 1.0, "a share from 0 to 1")?;
         set(&mut next.power_factor, "power_factor", patch.power_factor, MAX_POWER_FACTOR, "a factor from 0 to 100")?;
         next.hang = patch.hang.unwrap_or(next.hang);
         next.not_ready = patch.not_ready.unwrap_or(next.not_ready);
@@ -174,7 +182,12 @@ impl Faults {
     }
 
     fn strike_answer(&self, dice: &Dice) -> Answer {
-        let rates = [(self.error_rate, Answer::Error), (self.nan_rate, Answer::Nan), (self.wrong_rate, Answer::Wrong)];
+        let rates = [
+            (self.error_rate, Answer::Error),
+            (self.nan_rate, Answer::Nan),
+            (self.wrong_rate, Answer::Wrong),
+            (self.constant_rate, Answer::Constant),
+        ];
         rates.into_iter().find(|(rate, _)| dice.roll() < *rate).map_or(Answer::Intact, |(_, answer)| answer)
     }
 

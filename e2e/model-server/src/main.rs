@@ -11,6 +11,7 @@ mod gpu;
 mod memory;
 mod model;
 mod protocol;
+mod reporter;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::faults::{Action, Dice, Faults};
 use crate::gpu::{Gpu, GpuConfig};
 use crate::memory::Memory;
 use crate::model::Model;
+use crate::reporter::Reporter;
 
 /// The simulated GPU looks at the work done this often.
 const GPU_TICK: Duration = Duration::from_millis(500);
@@ -113,6 +115,7 @@ fn assemble(args: &cli::Args, public: SocketAddr) -> anyhow::Result<(Arc<App>, V
         queued: AtomicUsize::new(0),
         max_queue: args.max_queue,
         made_ids: AtomicU64::new(0),
+        reporter: args.comparer.as_deref().map(|url| Reporter::start(url, &args.revision)).transpose()?,
     };
     Ok((Arc::new(app), actions))
 }

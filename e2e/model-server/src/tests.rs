@@ -125,17 +125,45 @@ async fn faults_switch_on_and_off_at_run_time() {
     assert_eq!(server.infer("c", "eu").await.1["outputs"][1]["data"], label);
     assert_ne!(server.infer("d", "us").await.1["outputs"][1]["data"], label);
 
+    server.faults(json!({"reset": true, "constant_rate": 1})).await;
+    let answer = server.infer("z", "eu").await.1;
+    assert_eq!((&answer["outputs"][1]["data"], &answer["outputs"][0]["data"][0]), (&json!([0]), &json!(1.0)));
+
     server.faults(json!({"reset": true, "error_rate": 1, "latency_ms": 30})).await;
     let began = std::time::Instant::now();
     assert_eq!(server.infer("e", "eu").await.0, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(began.elapsed() >= Duration::from_millis(30));
     assert_eq!(server.metric(r#"model_inference_requests_total{code="500"}"#).await, "1");
-    assert_eq!(server.metric(r#"model_inference_duration_seconds_bucket{le="0.025"}"#).await, "4");
+    assert_eq!(server.metric(r#"model_inference_duration_seconds_bucket{le="0.025"}"#).await, "5");
 
     let (code, words) = server.faults(json!({"error_rate": 2})).await;
     assert_eq!((code, words.as_str()), (StatusCode::BAD_REQUEST, r#"{"error":"error_rate is 2, expected a share from 0 to 1"}"#));
     server.faults(json!({"reset": true})).await;
     assert_eq!(server.infer("f", "eu").await.1["outputs"][1]["data"], label);
+}
+
+#[tokio::test]
+async fn answers_and_true_labels_reach_the_comparer() {
+    let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
+    let comparer = Router::new().route(
+        "/reports",
+        axum::routing::post(async move |body: String| {
+            sender.send(serde_json::from_str::<Value>(&body).unwrap()).unwrap();
+            StatusCode::NO_CONTENT
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/reports", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, comparer).await });
+
+    let server = Server::new("fp32", &["--comparer", &url]);
+    server.infer("a", "eu").await;
+    let answer = json!({"answers": [{"id": "a", "revision": "r1", "labels": [digit().1]}], "truths": []});
+    assert_eq!(reports.recv().await, Some(answer));
+    server.feedback("a", digit().1).await;
+    server.feedback("a", digit().1).await;
+    assert_eq!(reports.recv().await, Some(json!({"answers": [], "truths": [{"id": "a", "labels": [digit().1]}]})), "told once");
+    assert_eq!(server.metric("model_reports_dropped_total").await, "0");
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ pub(super) fn legend(status: &Status) -> Option<String> {
     let evidence = status.evidence.iter().find_map(|one| evidence(&one.log_e))?;
     let (proof, harm) = (evidence.proof.1, evidence.harm.1);
     Some(format!(
-        "The strength is that of the evidence (ln E, the natural logarithm of an e-value). A proof at {proof:.2} is wrong in fewer than {} of 100 cases, \
+        "The strength is that of the evidence (ln E, the natural logarithm of an e-value; for drift that of 1/p). A proof at {proof:.2} is wrong in fewer than {} of 100 cases, \
          harm at {harm:.2} in fewer than {} of 100, however often one looks.",
         at_most((-proof).exp()),
         at_most((-harm).exp())

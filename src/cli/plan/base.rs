@@ -40,6 +40,14 @@ pub(super) fn base(text: &str, plan: &Plan) -> Result<Option<(String, Base)>, St
             let share = ShareText::new(value).parse();
             share.map(Base::Share).map_err(|_| expected("the share of bad events, such as 8% or 0.02%"))
         }
+        Test::Energy(energy) => {
+            let unit = energy.unit();
+            level(value, unit).ok_or_else(|| expected(&format!("what stable takes per inference, such as 120{unit} or 120{unit}+-6{unit}")))
+        }
+        Test::Drift(_) => {
+            let bins = value.parse::<u32>().ok().filter(|bins| (2..=64).contains(bins));
+            bins.map(Base::Bins).ok_or_else(|| expected("the number of bins, 2 to 64"))
+        }
         Test::Level { unit, .. } => {
             level(value, unit).ok_or_else(|| expected(&format!("a level in the unit of the gauge, such as 24{unit} or 24{unit}+-2{unit}")))
         }

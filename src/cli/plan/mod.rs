@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "PERCENT")]
     pub share: Option<String>,
     /// What stable does today on a guardrail: accuracy=8% (bad events), restarts=2/h (events per pod), power=24W or power=24W+-2W (mean and
-    /// standard deviation over five windows). May be repeated.
+    /// standard deviation over five windows; for energy per inference likewise, as energy=120J), mix=12 (bins of a drift). May be repeated.
     #[arg(long = "base", value_name = "NAME=RATE")]
     pub bases: Vec<String>,
     /// How much of its margin the candidate really uses up: half a margin takes four times as long.

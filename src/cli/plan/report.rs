@@ -178,7 +178,8 @@ fn stage(plan: &Plan, stage: &StageForecast) -> Stage {
 fn guardrail(plan: &Plan, stage: &StageForecast, one: &GuardrailForecast) -> Guardrail {
     let unit = plan.guardrails.iter().find(|g| g.name == one.name).map_or("", |g| match &g.test {
         Test::Level { unit, .. } | Test::Limit { unit, .. } => unit.as_str(),
-        Test::Counts { .. } | Test::Paired(_) | Test::Gap(_) | Test::Tripwire { .. } => "",
+        Test::Energy(energy) => energy.unit(),
+        Test::Counts { .. } | Test::Paired(_) | Test::Gap(_) | Test::Drift(_) | Test::Tripwire { .. } => "",
     });
     let requests = match one.need {
         // The clamp keeps it inside the integer.
@@ -201,6 +202,7 @@ fn guardrail(plan: &Plan, stage: &StageForecast, one: &GuardrailForecast) -> Gua
 fn base(basis: Basis, unit: &str) -> String {
     match basis.base {
         Base::Share(share) => percent(share),
+        Base::Bins(bins) => format!("{bins} bins"),
         Base::PerSecond(rate) => format!("{}/h", figures(rate * 3_600.0)),
         Base::Level { level, spread: None } => format!("{}{unit}", figures(level)),
         Base::Level { level, spread: Some(spread) } => format!("{}{unit}±{}{unit}", figures(level), figures(spread)),

@@ -1,6 +1,8 @@
 //! The decision while it is being made: what was seen, the next status, the writes so far.
 //! Small steps that every path shares; does not know any path.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::observed::{Observed, WorkloadView};
@@ -214,11 +216,19 @@ fn short(finding: &Finding) -> String {
     )
 }
 
-/// The first `most` bytes of a text, cut at a character.
+/// The first `most` bytes of a text, cut at a character, without the signs that steer a terminal or turn the direction of writing: words of
+/// pods, servers, gateways and annotations end up in terminals that trust them.
 pub fn clip(text: &str, most: usize) -> String {
+    let text: Cow<'_, str> =
+        if text.chars().any(steers) { text.chars().map(|c| if steers(c) { ' ' } else { c }).collect() } else { text.into() };
     if text.len() <= most {
-        return text.to_owned();
+        return text.into_owned();
     }
     let end = (0..=most.saturating_sub(3)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
     format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+/// Control characters, and those that embed, override or isolate a direction (Unicode Standard Annex 9).
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counts::Saved as SavedCounts;
 use super::gap::Saved as SavedGap;
-use super::{Clocks, Evidence, LevelState, LimitState, Place, State, Traffic, TripwireState};
+use super::{Clocks, DriftState, EnergyState, Evidence, LevelState, LimitState, Place, State, Traffic, TripwireState};
 use crate::plan::Plan;
 use crate::revision::RevisionId;
 
@@ -60,6 +60,8 @@ struct SavedGuardrail {
 enum SavedState {
     Counts(Box<SavedCounts>),
     Gap(Box<SavedGap>),
+    Drift(Box<DriftState>),
+    Energy(Box<EnergyState>),
     Level(Box<LevelState>),
     Limit(LimitState),
     Tripwire(TripwireState),
@@ -88,6 +90,8 @@ pub(super) fn save(evidence: &Evidence) -> Checkpoint {
     let state = |state: &State| match state {
         State::Counts(counts) => SavedState::Counts(Box::new(counts.save())),
         State::Gap(gap) => SavedState::Gap(Box::new(gap.save())),
+        State::Drift(drift) => SavedState::Drift(drift.clone()),
+        State::Energy(energy) => SavedState::Energy(energy.clone()),
         State::Level(level) => SavedState::Level(level.clone()),
         State::Limit(limit) => SavedState::Limit(limit.clone()),
         State::Tripwire(tripwire) => SavedState::Tripwire(tripwire.clone()),
@@ -122,6 +126,8 @@ pub(super) fn load(plan: &Plan, checkpoint: &Checkpoint) -> Result<Evidence, Res
             (State::Gap(gap), SavedState::Gap(saved)) => {
                 gap.load(*saved).map_err(|problem| RestoreError::Damaged(problem.to_string()))?;
             }
+            (State::Drift(drift), SavedState::Drift(saved)) => *drift = saved,
+            (State::Energy(energy), SavedState::Energy(saved)) => *energy = saved,
             (State::Level(level), SavedState::Level(saved)) => *level = saved,
             (State::Limit(limit), SavedState::Limit(saved)) => *limit = saved,
             (State::Tripwire(tripwire), SavedState::Tripwire(saved)) => *tripwire = saved,

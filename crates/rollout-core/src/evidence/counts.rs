@@ -125,7 +125,7 @@ fn parts(test: &Test) -> Option<Parts<'_>> {
             or_not_worse: false,
             stable_bad: Some(&pairs.stable_wrong),
         }),
-        Test::Gap(_) | Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. } => None,
+        Test::Gap(_) | Test::Drift(_) | Test::Energy(_) | Test::Level { .. } | Test::Limit { .. } | Test::Tripwire { .. } => None,
     }
 }
 
@@ -264,7 +264,9 @@ impl CountState {
             return outcome;
         }
         let judged = if outcome.is_ok() { times.judged } else { 0.0 };
-        comparisons.iter_mut().for_each(|comparison| comparison.grid(judged));
+        for comparison in comparisons.iter_mut() {
+            comparison.grid(judged);
+        }
         for cohort in mature {
             moving.scatter.absorb(cohort.end - cohort.start, cohort.halves.0, cohort.halves.1);
             for comparison in comparisons.iter_mut() {

@@ -8,6 +8,8 @@ mod cohorts;
 mod comparison;
 mod counting;
 mod counts;
+mod drift;
+mod energy;
 mod family;
 mod gap;
 mod glance;
@@ -30,6 +32,8 @@ use serde::{Deserialize, Serialize};
 
 pub use checkpoint::{Checkpoint, RestoreError};
 pub(crate) use counts::CountState;
+pub(crate) use drift::DriftState;
+pub(crate) use energy::{EnergyState, LOAD};
 pub(crate) use gap::{GapState, pairs as gap_pairs};
 pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, WINDOWS_PER_BATCH};
 pub(crate) use limit::{LIMIT_TICKS, LimitState, Standing};
@@ -123,6 +127,8 @@ pub(crate) struct Tracked {
 pub(crate) enum State {
     Counts(Box<CountState>),
     Gap(Box<GapState>),
+    Drift(Box<DriftState>),
+    Energy(Box<EnergyState>),
     Level(Box<LevelState>),
     Limit(LimitState),
     Tripwire(TripwireState),
@@ -350,6 +356,8 @@ impl Tracked {
         let outcome = match (&mut self.state, &guardrail.test) {
             (State::Counts(counts), _) => counts.absorb(lens, guardrail, times, active),
             (State::Gap(gap), Test::Gap(test)) => gap.absorb(lens, (guardrail, test), times, active),
+            (State::Energy(energy), Test::Energy(test)) => energy.absorb(lens, (guardrail, test), times, active),
+            (State::Drift(drift), Test::Drift(test)) => drift.absorb(lens, (guardrail, test), times, active),
             (State::Level(level), Test::Level { series, target, critical, direction, .. }) => {
                 let bounds = LevelBounds { target: *target, critical: *critical, direction: *direction };
                 level.absorb(lens, (guardrail, series, bounds), times, active)
@@ -371,6 +379,8 @@ impl Tracked {
         match &mut self.state {
             State::Counts(counts) => counts.moved(weighty, new_stage),
             State::Gap(gap) => gap.moved(weighty, new_stage),
+            State::Drift(drift) => drift.moved(weighty.proof, new_stage),
+            State::Energy(energy) => energy.moved(new_stage),
             State::Level(level) => level.moved(new_stage),
             State::Limit(limit) => limit.moved(),
             State::Tripwire(_) | State::Broken(_) => {}
@@ -409,6 +419,11 @@ impl State {
                 let risk = risk.shared_among(gap_pairs(gap.groups.len()));
                 Self::Gap(Box::new(GapState::new(gap, &terms(&risk), started)?))
             }
+            Test::Energy(energy) => {
+                let alphas = (risk.proof_alpha, risk.harm_alpha);
+                Self::Energy(Box::new(EnergyState::new(energy, attempt_windows / WINDOWS_PER_BATCH / 2.0, alphas, started)?))
+            }
+            Test::Drift(drift) => Self::Drift(Box::new(DriftState::new(drift, window, &risk)?)),
             Test::Level { target, critical, direction, .. } => {
                 let bounds = LevelBounds { target: *target, critical: *critical, direction: *direction };
                 let alphas = (risk.proof_alpha, risk.harm_alpha);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::series::{Arm, Arms, Query, Role};
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, MatchOp, Paired, Plan, Reference, Selector, Test, Win};
+use crate::plan::{CountBound, CountSource, Energy, Guardrail, LevelBound, MatchOp, Paired, Plan, Reference, Selector, Test, Win};
 use crate::revision::RevisionId;
 
 /// Label that names the revision of a pod.
@@ -156,6 +156,11 @@ pub(super) fn requests_sought(requests: &crate::plan::RequestCounter) -> Sought<
     Sought { selector: Some(&requests.series), suffix: "", by }
 }
 
+/// The counter of inferences is on the arms' own pods, whoever counts their energy.
+pub(super) fn inferences_sought(energy: &Energy) -> Sought<'_> {
+    Sought { selector: Some(&energy.inferences), suffix: "", by: By::Target }
+}
+
 /// The metrics a guardrail reads.
 pub(super) fn sought(guardrail: &Guardrail) -> Vec<Sought<'_>> {
     match &guardrail.test {
@@ -169,6 +174,10 @@ pub(super) fn sought(guardrail: &Guardrail) -> Vec<Sought<'_>> {
         Test::Gap(gap) => {
             [count_sought(guardrail, &gap.bad, &gap.total), count_sought(guardrail, &gap.total, &gap.bad)].into_iter().flatten().collect()
         }
+        Test::Drift(drift) => {
+            [Some(&drift.bins), drift.recorded.as_ref()].into_iter().flatten().map(|selector| Sought::of(guardrail, selector, "")).collect()
+        }
+        Test::Energy(energy) => vec![Sought::of(guardrail, &energy.consumption, ""), inferences_sought(energy)],
         Test::Level { series, .. } | Test::Limit { series, .. } | Test::Tripwire { series } => vec![Sought::of(guardrail, series, "")],
     }
 }
@@ -206,8 +215,8 @@ pub(super) fn roles(test: &Test) -> Vec<Role> {
             compare(level_reference(*target));
             compare(level_reference(*critical));
         }
-        // A gap on stable as well is the world's, not the candidate's.
-        Test::Gap(_) | Test::Tripwire { .. } => compare(Some(Reference::Stable)),
+        // A gap or a drift on stable as well is the world's, not the candidate's.
+        Test::Gap(_) | Test::Drift(_) | Test::Energy(_) | Test::Tripwire { .. } => compare(Some(Reference::Stable)),
         Test::Limit { critical, .. } => compare(critical.versus()),
         // Pairs are counted once, beside the candidate.
         Test::Paired(_) => {}

@@ -133,6 +133,17 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Calls `see` with every fresh series in the answer to `sought`, and whether it is one of the arm of `role`.
+    pub(super) fn each_fresh(&self, sought: &Sought<'_>, role: Role, mut see: impl FnMut(&'a Series, bool)) {
+        let Ok(arm) = self.arms.of(role) else { return };
+        let Some(Reading::Series(series)) = sought.query(arm).and_then(|query| self.readings.get(&query)) else { return };
+        for series in series {
+            if series.newest(self.instant).is_some_and(|sample| self.instant - sample.at <= self.limit) {
+                see(series, belongs(series, arm, &self.arms.rollout, sought.by));
+            }
+        }
+    }
+
     pub(super) fn stale(&self, query: String, role: Role, age: i64) -> Unmeasurable {
         Unmeasurable::Stale { query, arm: role.word().into(), age, limit: self.limit / 1000 }
     }
@@ -190,6 +201,19 @@ fn belongs(series: &Series, arm: &Arm, rollout: &str, by: By<'_>) -> bool {
             }
             Via::Pods => arm.pods.contains(series.label("pod")) && agrees("namespace", &arm.namespace),
         },
+    }
+}
+
+impl<'a> Found<'a> {
+    /// Sums of `target`'s series at `instant` by the values of a label.
+    pub(super) fn by_label(&self, target: &str, label: &str, instant: i64) -> Result<BTreeMap<&'a str, f64>, Unmeasurable> {
+        let mut sums = BTreeMap::new();
+        for series in self.targets.get(target).into_iter().flatten() {
+            if let Some(sample) = series.newest(instant) {
+                *sums.entry(series.label(label)).or_insert(0.0) += self.finite(target, sample.value)?;
+            }
+        }
+        Ok(sums)
     }
 }
 
@@ -275,6 +299,12 @@ impl Found<'_> {
             }
         }
         Ok(worst)
+    }
+
+    /// A value that a counter can have.
+    pub(super) fn defined(&self, target: &str, value: f64) -> Result<f64, Unmeasurable> {
+        let value = self.finite(target, value)?;
+        if value < 0.0 { Err(Unmeasurable::NotANumber { query: self.query.clone(), target: target.to_owned() }) } else { Ok(value) }
     }
 
     fn finite(&self, target: &str, value: f64) -> Result<f64, Unmeasurable> {

@@ -3,6 +3,8 @@
 use anytime_stats::intervals::proportion_interval;
 use chrono::{DateTime, TimeDelta};
 
+use super::drift::found_drift;
+use super::energy::found_energy;
 use super::gap::found_gap;
 use super::limit::{found_limit, found_tripwire};
 use super::outlook;
@@ -18,7 +20,7 @@ pub(super) const SUSPICIOUS: f64 = 5.0;
 /// Windows after which displayed intervals are sharpest.
 const PLANNED_WINDOWS: f64 = 60.0;
 /// Level of displayed intervals.
-const DISPLAY_ALPHA: f64 = 0.05;
+pub(super) const DISPLAY_ALPHA: f64 = 0.05;
 /// Batches before a level is judged without history.
 pub(crate) const FIRST_BATCHES: u32 = 24;
 
@@ -60,6 +62,10 @@ impl Bench<'_> {
                 found_counts(blank, counts, Bounds { target: Paired::bound(pairs.target), words: Words::Pairs, severe: None }, &risk)
             }
             (State::Gap(state), Test::Gap(gap)) => found_gap(blank, state, gap, &risk),
+            (State::Energy(state), Test::Energy(energy)) => {
+                found_energy(blank, state, energy, scaled(self.plan.window, WINDOWS_PER_BATCH), &risk)
+            }
+            (State::Drift(state), Test::Drift(drift)) => found_drift(blank, state, drift, &risk),
             (State::Level(level), Test::Level { unit, target, critical, direction, .. }) => {
                 let bounds = LevelBounds { target: *target, critical: *critical, direction: *direction };
                 self.found_level(blank, level, bounds, unit, &risk)
@@ -143,7 +149,7 @@ impl Bench<'_> {
             effective_samples: evaluation.map(|e| whole(e.effective_batches)),
             ..finding
         };
-        decided(finding, &subject, &Evidences { proof, harm, warning }, risk)
+        decided(finding, &subject, &Evidences { name: LOG_E, proof, harm, warning }, risk)
     }
 }
 
@@ -183,8 +189,15 @@ pub(super) enum Words {
     Pairs,
 }
 
+/// The name of an e-value's logarithm in a sentence.
+pub(super) const LOG_E: &str = "ln E";
+/// The same of the inverse of an always-valid p-value.
+pub(super) const LOG_P: &str = "ln(1/p)";
+
 /// Log e-values: proof; harm and warning as now and highest.
 pub(super) struct Evidences {
+    /// What the numbers are called.
+    pub name: &'static str,
     pub proof: f64,
     pub harm: (f64, f64),
     pub warning: (f64, f64),
@@ -212,6 +225,8 @@ fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
         }
         Test::Paired(pairs) => (text::count_bound(Paired::bound(pairs.target)), text::count_bound(Paired::bound(pairs.critical))),
         Test::Gap(gap) => (text::gap_bound(gap.target), text::gap_bound(gap.critical)),
+        Test::Energy(energy) => (text::energy_bound(energy.target, energy.unit()), text::energy_bound(energy.critical, energy.unit())),
+        Test::Drift(drift) => (text::plain(drift.target), text::plain(drift.critical)),
         Test::Level { target, critical, unit, direction, .. } => {
             (text::level_bound(*target, unit, *direction), text::level_bound(*critical, unit, *direction))
         }
@@ -242,7 +257,7 @@ fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
 }
 
 fn found_counts(finding: Finding, counts: &CountState, bounds: Bounds<'_>, risk: &Risk) -> Found {
-    let evidences = Evidences { proof: counts.log_e_proof(), harm: counts.log_e_harm(), warning: counts.log_e_warning() };
+    let evidences = Evidences { name: LOG_E, proof: counts.log_e_proof(), harm: counts.log_e_harm(), warning: counts.log_e_warning() };
     let seen = counts.seen();
     let (value, interval) = estimate(counts, bounds.target);
     let subject = subject(&finding.guardrail, counts, bounds, interval.as_deref());
@@ -315,39 +330,39 @@ pub(super) fn subject(name: &str, counts: &CountState, bounds: Bounds<'_>, inter
 
 /// Verdict, reason and sentence from three log e-values.
 pub(super) fn decided(mut finding: Finding, subject: &str, evidences: &Evidences, risk: &Risk) -> Found {
-    let Evidences { proof, harm, warning } = evidences;
+    let Evidences { name, proof, harm, warning } = evidences;
     finding.log_e_proof = Some(*proof);
     finding.log_e_harm = Some(harm.0);
     finding.log_e_warning = Some(warning.0);
     let suspicious = warning.0 >= SUSPICIOUS.ln();
     let (target, critical) = (&finding.target, &finding.critical);
     let (verdict, reason, rest) = if harm.1 >= risk.harm_threshold {
-        let rest = format!("beyond the critical {critical}: ln E {} ≥ {}", text::log_e(harm.1), text::log_e(risk.harm_threshold));
+        let rest = format!("beyond the critical {critical}: {name} {} ≥ {}", text::log_e(harm.1), text::log_e(risk.harm_threshold));
         (Verdict::Harmful, "Harmful", rest)
     } else if warning.1 >= risk.harm_threshold {
         let rest = format!(
-            "worse than the target {target}: ln E {} ≥ {}; it cannot be proven any more",
+            "worse than the target {target}: {name} {} ≥ {}; it cannot be proven any more",
             text::log_e(warning.1),
             text::log_e(risk.harm_threshold)
         );
         (Verdict::Warning, "WorseThanTarget", rest)
     } else if suspicious {
         let rest = format!(
-            "it may be worse than the target {target}: ln E {} of {}, above {} nothing passes",
+            "it may be worse than the target {target}: {name} {} of {}, above {} nothing passes",
             text::log_e(warning.0),
             text::log_e(risk.harm_threshold),
             text::log_e(SUSPICIOUS.ln())
         );
         (Verdict::Undecided, "Suspicious", rest)
     } else if *proof >= risk.proof_threshold {
-        let rest = format!("within the target {target}: ln E {} ≥ {}", text::log_e(*proof), text::log_e(risk.proof_threshold));
+        let rest = format!("within the target {target}: {name} {} ≥ {}", text::log_e(*proof), text::log_e(risk.proof_threshold));
         (Verdict::Proven, "Proven", rest)
     } else {
         let left = finding
             .eta
             .map_or_else(String::new, |(low, high)| format!(", about {} to {} left", words::duration(low), words::duration(high)));
         let rest = format!(
-            "not yet proven within the target {target}: ln E {} of {}{left}",
+            "not yet proven within the target {target}: {name} {} of {}{left}",
             text::log_e(*proof),
             text::log_e(risk.proof_threshold)
         );

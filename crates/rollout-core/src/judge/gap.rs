@@ -1,6 +1,6 @@
 //! What is known about the gap between groups: the widest one seen, and whether it is within its bounds. Does not say which group is treated rightly.
 
-use super::finding::{Evidences, Found, decided, whole};
+use super::finding::{Evidences, Found, LOG_E, decided, whole};
 use super::text;
 use crate::evidence::{GapState, Risk, gap_pairs};
 use crate::plan::Gap;
@@ -36,5 +36,5 @@ pub(super) fn found_gap(finding: Finding, state: &GapState, gap: &Gap, risk: &Ri
     let reference = state.seen().map(|seen| seen.champion.total).fold(f64::INFINITY, f64::min);
     let finding =
         Finding { value, samples: (whole(least), whole(reference)), thresholds: (risk.proof_threshold, risk.harm_threshold), ..finding };
-    decided(finding, &subject, &Evidences { proof: state.log_e_proof(), harm, warning }, &risk)
+    decided(finding, &subject, &Evidences { name: LOG_E, proof: state.log_e_proof(), harm, warning }, &risk)
 }

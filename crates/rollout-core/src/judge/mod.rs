@@ -1,6 +1,8 @@
 //! The judge: from evidence to a verdict per guardrail and one judgement for all, with the sentence that says why.
 //! It takes no decision: what a pass or a failure leads to is [`crate::decide`]'s. It alone makes a [`Pass`], and absence of evidence never does.
 
+mod drift;
+mod energy;
 mod finding;
 mod gap;
 mod limit;
@@ -18,7 +20,7 @@ use crate::weights::{Exposure, Position};
 use crate::words;
 pub(crate) use finding::FIRST_BATCHES;
 use finding::{Bench, Found};
-pub(crate) use text::{count_bound, count_bound_short, gap_bound, level_bound};
+pub(crate) use text::{count_bound, count_bound_short, energy_bound, gap_bound, level_bound, plain};
 
 /// Proof windows that a step must have.
 pub(crate) const STEP_WINDOWS: u32 = 2;
@@ -289,6 +291,7 @@ impl Case<'_> {
             State::Counts(counts) if guardrail.maturity.is_some() && counts.stage_windows() >= f64::from(STEP_WINDOWS) => None,
             State::Counts(counts) => Some(counts.step_windows()),
             State::Gap(gap) => Some(gap.step_windows()),
+            State::Drift(drift) => Some(drift.step_windows()),
             _ => None,
         });
         // Without counts the windows are those of judged time.

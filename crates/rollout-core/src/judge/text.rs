@@ -1,6 +1,6 @@
 //! How measurements and bounds are said to people: percentage points, ratios, levels with their units. Judges nothing.
 
-use crate::plan::{CountBound, Direction, LevelBound, LimitBound, Reference, Severe};
+use crate::plan::{CountBound, Direction, EnergyBound, LevelBound, LimitBound, Reference, Severe};
 use crate::quantity::{AT_LEAST, duration_text};
 use crate::verdict::WinFinding;
 use crate::words;
@@ -58,6 +58,24 @@ pub(super) fn count(n: f64) -> String {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let whole = n.max(0.0).round() as u64;
     words::count(whole)
+}
+
+/// A bound on energy as it is written.
+pub(crate) fn energy_bound(bound: EnergyBound, unit: &str) -> String {
+    match bound {
+        EnergyBound::Ratio(factor) => format!("{}x vs stable", short(factor, 4)),
+        EnergyBound::Absolute(limit) => format!("{}{unit}", short(limit, 4)),
+    }
+}
+
+/// A number without a unit, as a bound on drift is written.
+pub(crate) fn plain(value: f64) -> String {
+    short(value, 6)
+}
+
+/// A distance without a unit, such as `0.031`.
+pub(super) fn distance(value: f64) -> String {
+    short(value, if value < 0.01 { 4 } else { 3 })
 }
 
 /// A log e-value.

@@ -14,7 +14,7 @@ use chrono::TimeDelta;
 
 use crate::evidence::WINDOWS_PER_BATCH;
 use crate::judge::{STEP_REQUESTS, STEP_WINDOWS};
-use crate::plan::{Guardrail, Maturity, Plan, PlannedStage, Test};
+use crate::plan::{Guardrail, Maturity, Plan, PlannedStage};
 use crate::spec::StageKind;
 use crate::weights::Exposure;
 
@@ -57,6 +57,8 @@ pub enum Base {
     Share(f64),
     /// Events per second and pod.
     PerSecond(f64),
+    /// Bins of a distribution, 2 to 64.
+    Bins(u32),
     /// A gauge in its unit: its level, and the standard deviation of its mean over five windows.
     Level {
         /// Its level.
@@ -67,9 +69,10 @@ pub enum Base {
 }
 
 impl Base {
-    /// The share, the rate or the level.
-    const fn value(self) -> f64 {
+    /// The share, the rate, the number of bins or the level.
+    fn value(self) -> f64 {
         match self {
+            Self::Bins(bins) => f64::from(bins),
             Self::Share(value) | Self::PerSecond(value) | Self::Level { level: value, .. } => value,
         }
     }
@@ -221,7 +224,7 @@ fn shares<'a>(stage: &'a PlannedStage, assumptions: &Assumptions) -> impl Iterat
 
 /// All guardrails must pass, so each gets its part of what the stage may miss.
 fn precision(plan: &Plan, active: &[&Guardrail], power: f64) -> Precision {
-    let statistical = active.iter().filter(|guardrail| matches!(guardrail.test, Test::Counts { .. } | Test::Level { .. })).count();
+    let statistical = active.iter().filter(|guardrail| guardrail.test.has_risk()).count();
     Precision { alpha: plan.false_promotion, power: 1.0 - (1.0 - power) / statistical.max(1) as f64 }
 }
 

@@ -2,13 +2,13 @@
 //! Knows no stage and no time.
 
 use anytime_stats::planning::{
-    Precision, below_limit, noninferiority_proportions, noninferiority_rates, paired_noninferiority, two_means_normal,
+    Precision, below_limit, no_drift, noninferiority_proportions, noninferiority_rates, paired_noninferiority, two_means_normal,
 };
 
 use super::{Assumptions, Base, Traffic};
-use crate::evidence::LEAST_PODS;
+use crate::evidence::{LEAST_PODS, LOAD};
 use crate::judge::FIRST_BATCHES;
-use crate::plan::{CountBound, CountSource, Direction, Gap, Guardrail, LevelBound, Test};
+use crate::plan::{CountBound, CountSource, Direction, Drift, Energy, EnergyBound, Gap, Guardrail, LevelBound, Reference, Test};
 
 /// Share of bad events when nothing is known: differences and ratios.
 const ASSUMED_SHARE: f64 = 0.05;
@@ -17,6 +17,8 @@ const ASSUMED_SHARE_OF_RATIO: f64 = 0.01;
 const ASSUMED_RATE: f64 = 1.0 / 3600.0;
 /// Share of pairs in which only stable is wrong when nothing is known.
 const ASSUMED_PAIRS: f64 = 0.02;
+/// Bins of a drift when nothing is known.
+const ASSUMED_BINS: u32 = 10;
 /// Part of a limit that is used up when nothing is known.
 const ASSUMED_PART: f64 = 0.5;
 
@@ -95,6 +97,14 @@ impl Inputs<'_> {
                 let basis = self.given().unwrap_or(Basis { base: Base::Share(ASSUMED_SHARE), assumed: true });
                 (self.gap(gap, basis.base, traffic), Some(basis))
             }
+            Test::Energy(energy) => {
+                let basis = self.given();
+                (self.energy(energy, basis.map(|basis| basis.base), traffic), basis)
+            }
+            Test::Drift(drift) => {
+                let basis = self.given().unwrap_or(Basis { base: Base::Bins(ASSUMED_BINS), assumed: true });
+                (self.drift(drift, basis.base.value(), traffic), Some(basis))
+            }
             Test::Limit { .. } | Test::Tripwire { .. } => (Need::Look, None),
         }
     }
@@ -114,6 +124,39 @@ impl Inputs<'_> {
         let each = noninferiority_proportions(rate, other, gap.target, 1.0, self.precision);
         let fixed = each.map(|each| each * gap.groups.len() as f64);
         self.requests(fixed, traffic, || format!("at {rate} no gap of {} can be told from none", gap.target))
+    }
+
+    /// Enough to see that nothing drifts, enlarged by the room that the expected loss takes.
+    fn drift(&self, drift: &Drift, bins: f64, traffic: Traffic) -> Need {
+        let ratio = if drift.recorded.is_some() { f64::INFINITY } else { traffic.reference / traffic.candidate };
+        // A number of bins that was typed: far below what the integer holds.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let bins = bins.clamp(2.0, 64.0) as usize;
+        let room = 1.0 - drift.measure.part_of_distance(self.assumptions.loss * drift.target, drift.target);
+        let fixed = no_drift(drift.measure, drift.target, bins, ratio, self.precision).filter(|_| room > 0.0);
+        self.requests(fixed.map(|fixed| fixed / (room * room)), traffic, || "the expected loss leaves no room below the target".to_owned())
+    }
+
+    /// Batches as for a level; a saving that is promised is assumed to be kept twice over, because one that is just kept can never be proven.
+    fn energy(&self, energy: &Energy, base: Option<Base>, traffic: Traffic) -> Need {
+        // Both arms are taken to have as many pods.
+        let load = traffic.candidate / traffic.reference;
+        if !LOAD.contains(&load) {
+            let why = format!(
+                "energy per inference includes idle power and needs like load, but the candidate gets {load:.2} times the requests of stable; \
+                 let it count in a shadow of all requests or an A/B test of half of them"
+            );
+            return Need::Never { why };
+        }
+        let kept = |factor: f64| if factor < 1.0 { factor * factor } else { 1.0 };
+        let target = match (energy.target, base) {
+            (EnergyBound::Ratio(factor), Some(Base::Level { level, .. })) => {
+                LevelBound::Difference { margin: level * (factor - kept(factor)), versus: Reference::Stable }
+            }
+            (EnergyBound::Ratio(factor), _) => LevelBound::Difference { margin: factor, versus: Reference::Stable },
+            (EnergyBound::Absolute(limit), _) => LevelBound::Absolute(limit),
+        };
+        self.level(target, Direction::AtMost, base)
     }
 
     fn requests(&self, fixed: Option<f64>, traffic: Traffic, never: impl FnOnce() -> String) -> Need {
@@ -165,7 +208,7 @@ impl Inputs<'_> {
         let (level, spread) = match base {
             Some(Base::Level { level, spread }) => (Some(level), spread),
             Some(Base::Share(level) | Base::PerSecond(level)) => (Some(level), None),
-            None => (None, None),
+            Some(Base::Bins(_)) | None => (None, None),
         };
         let fewest = f64::from(FIRST_BATCHES);
         let (room, arms, pods) = match target {

@@ -163,3 +163,47 @@ fn no_traffic_is_never_and_no_panic() {
     }
     assert!(forecast(&plan, &Assumptions::at(0.0)).total().is_none());
 }
+
+#[test]
+fn drift_needs_fewer_requests_with_a_wider_target_and_more_with_more_bins() {
+    let drift = |target: &str, more: &Value| {
+        let mut drift = json!({"bins": "p_total", "label": "predicted"});
+        more.as_object().unwrap().iter().for_each(|(name, value)| drift[name] = value.clone());
+        plan(&canary(&json!(["10%"]), "6h"), &json!([{"name": "mix", "drift": drift, "target": target}]))
+    };
+    let requests = |plan: &Plan, assumed: &Assumptions| match forecast(plan, assumed).stages[0].guardrails[0].need {
+        Need::Requests { candidate, .. } => candidate,
+        ref other => panic!("{other:?}"),
+    };
+    let (assumed, ten) = (Assumptions::at(10.0), requests(&drift("0.1", &json!({})), &Assumptions::at(10.0)));
+    // Ten bins: the 90 % point of chi-square with 9 degrees is 14.7; as an index of 0.1 it is rejected at 2.5 % with a size of some 300.
+    assert!((250.0..450.0).contains(&ten), "{ten}");
+    assert!((requests(&drift("0.2", &json!({})), &assumed) * 2.0 / ten - 1.0).abs() < 0.01);
+    assert!(requests(&drift("0.1", &json!({})), &at(10.0, "mix", Base::Bins(40))) > ten);
+    assert!(requests(&drift("0.1", &json!({"reference": "Recorded", "recorded": "r"})), &assumed) < ten);
+    assert!(requests(&drift("0.1", &json!({"measure": "KolmogorovSmirnov"})), &assumed) > 100.0);
+    let ways = ways(&drift("0.01", &json!({})), &Assumptions::at(0.5));
+    assert!(ways.iter().any(|way| way.change == "widen the target of mix to 0.02"), "{ways:?}");
+}
+
+#[test]
+fn energy_takes_batches_at_like_load_and_never_elsewhere() {
+    let guardrail = |target: &str, stages: &Value| {
+        let energy = json!({"consumption": "e", "inferences": "r"});
+        json!([{"name": "energy", "energy": energy, "target": target, "stages": stages}, {"name": "x", "limit": {"query": "g"}, "target": "1"}])
+    };
+    let shadow = json!([{"name": "shadow", "type": "Shadow"}, {"name": "canary", "type": "Canary", "percent": "10%"}]);
+    let need = |target: &str, stages: &Value, assumed: &Assumptions| {
+        let plan = plan(&shadow, &guardrail(target, stages));
+        let stage = forecast(&plan, assumed).stages.into_iter().find(|s| s.guardrails.iter().any(|g| g.name == "energy")).unwrap();
+        stage.guardrails.into_iter().find(|g| g.name == "energy").unwrap().need
+    };
+    let plain = need("0.8x vs stable", &json!(["Shadow"]), &Assumptions::at(100.0));
+    assert!(matches!(plain, Need::Batches { fewest: 24.0, pods: 3, .. }), "{plain:?}");
+    let noisy = at(100.0, "energy", Base::Level { level: 100.0, spread: Some(20.0) });
+    // A saving of 0.64 is told from one of 0.8 with 16 J of room.
+    let Need::Batches { batches, .. } = need("0.8x vs stable", &json!(["Shadow"]), &noisy) else { panic!() };
+    assert!((10.0..40.0).contains(&batches), "{batches}");
+    let canary = need("120J", &json!(["Canary"]), &Assumptions::at(100.0));
+    assert!(matches!(&canary, Need::Never { why } if why.contains("needs like load")), "{canary:?}");
+}

@@ -4,7 +4,7 @@
 use chrono::TimeDelta;
 
 use super::{Assumptions, Forecast, Span, forecast};
-use crate::plan::{CountBound, Direction, LevelBound, Paired, Plan, Test};
+use crate::plan::{CountBound, Direction, EnergyBound, LevelBound, Paired, Plan, Test};
 use crate::spec::StageKind;
 use crate::weights::Exposure;
 
@@ -105,6 +105,18 @@ fn widened(plan: &Plan, name: &str) -> Option<(Plan, String)> {
         Test::Gap(gap) => {
             gap.target = Some(gap.target * 2.0).filter(|target| *target < 1.0)?;
             crate::judge::gap_bound(gap.target)
+        }
+        Test::Energy(energy) => {
+            match &mut energy.target {
+                EnergyBound::Ratio(factor) => *factor *= 1.1,
+                EnergyBound::Absolute(limit) => *limit *= 1.25,
+            }
+            crate::judge::energy_bound(energy.target, energy.unit())
+        }
+        Test::Drift(drift) => {
+            let wider = drift.target * 2.0;
+            drift.target = Some(wider).filter(|target| !drift.measure.is_bounded() || *target < 1.0)?;
+            crate::judge::plain(drift.target)
         }
         Test::Limit { .. } | Test::Tripwire { .. } => return None,
     };

@@ -61,7 +61,9 @@ fn the_edge_classifier_has_the_required_numbers() {
         ("memory", "/limit/query", "DCGM_FI_DEV_FB_USED", "0.5x vs stable", "0.7x vs stable"),
         ("power", "/gauge/query", "DCGM_FI_DEV_POWER_USAGE", "30W", "50W"),
         ("fairness", "/fairness/events", "model_decisions_total{decision=\"positive\"}", "1pp", "5pp"),
+        ("drift", "/drift/measure", "PSI", "0.1", "0.25"),
         ("throughput", "/limit/unit", "qps", "at least 1000qps", "at least 500qps"),
+        ("carbon", "/energy/carbon/intensity", "400g/kWh", "1kg", "5kg"),
     ];
     let profile = of(ProfileName::EdgeClassifier).unwrap();
     for (name, field, value, target, critical) in required {
@@ -85,7 +87,7 @@ fn a_users_guardrail_of_the_same_name_replaces_the_profiles_as_a_whole() {
     let policy = policy(&json!({"profile": "edge-classifier", "without": ["fairness", "throughput"], "guardrails": [own]}));
     assert_eq!(validate_policy(&policy), Ok(()));
     let expanded = expanded(&policy);
-    assert_eq!(names(&expanded), ["accuracy", "latency", "power", "nan", "memory"], "the user's come last");
+    assert_eq!(names(&expanded), ["accuracy", "latency", "power", "drift", "carbon", "nan", "memory"], "the user's come last");
     let memory = expanded.guardrails.last().unwrap();
     assert_eq!((memory.pod_label.as_deref(), &memory.critical), (None, &None), "nothing of the profile's is left in it");
     assert_eq!(super::expanded(&expanded), expanded, "what is written out stays as it is");
@@ -116,7 +118,7 @@ fn what_cannot_be_left_out_or_is_too_much_is_named() {
         found,
         [
             "spec.without: found \"fairness\", expected guardrails of the profile: first-token, between-tokens, queue, errors, truncated, aborted, \
-          corrupted"
+          answer-length, corrupted"
         ]
     );
     let trip = |i: usize| json!({"name": format!("t{i}"), "tripwire": {"query": "x_total"}});

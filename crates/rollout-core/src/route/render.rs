@@ -175,6 +175,10 @@ fn add_mirror(rule: &mut Value, candidate: &Backend) {
 fn copy(rule: &Value, label: &str, purpose: &str, header: &str, value: &str, refs: Value) -> Result<Value, RouteProblem> {
     let mut matches = matches_of(rule);
     for each in &mut matches {
+        // A match that cannot carry the header would match everything that the rule does, and send everybody to the copy's backends.
+        if !each.is_object() {
+            return Err(RouteProblem::Malformed { field: "a match", expected: "an object" });
+        }
         let mut headers = list(each, "headers").to_vec();
         if headers.iter().any(|taken| text(taken, "name").eq_ignore_ascii_case(header)) {
             return Err(RouteProblem::HeaderTaken { rule: label.to_owned(), header: header.to_owned() });

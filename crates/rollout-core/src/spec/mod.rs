@@ -4,9 +4,11 @@
 // These comments are what `kubectl explain` prints; there, backticks are noise.
 #![allow(clippy::doc_markdown)]
 
+mod kinds;
 mod policy;
 mod rollout;
 pub(crate) mod rules;
 
+pub use kinds::*;
 pub use policy::*;
 pub use rollout::*;

@@ -187,6 +187,12 @@ pub struct Guardrail {
     /// Gap between groups: the largest difference of their shares of an event, on the candidate's requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fairness: Option<Fairness>,
+    /// Drift: how far the distribution of the candidate's requests or answers over bins is from that of stable, or from a recorded one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<super::Drift>,
+    /// Energy per inference, or carbon per million inferences, of the candidate beside stable at like load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<super::Energy>,
     /// A measured level such as power, averaged over time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gauge: Option<Gauge>,
@@ -196,7 +202,7 @@ pub struct Guardrail {
     /// A counter that must not move on the candidate at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tripwire: Option<Tripwire>,
-    /// Promote only when proven better than this, such as "+2pp vs stable", "1.25x vs stable", "5%", "30W"; "5pp" for fairness; "at least 1000qps" where less is worse. Not for tripwire.
+    /// Promote only when proven better than this, such as "+2pp vs stable", "1.25x vs stable", "5%", "30W"; "5pp" for fairness, "0.1" for drift, "0.8x vs stable" or "120J" for energy; "at least 1000qps" where less is worse. Not for tripwire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<BoundText>,
     /// Roll back when proven worse than this; same form as target. Default: the target.
@@ -212,7 +218,7 @@ pub struct Guardrail {
     /// What to do when it cannot be measured: Hold (default), Rollback, or Ignore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unmeasurable: Option<OnUnmeasurable>,
-    /// Stage types in which it counts. Default: all; but Canary and ABTest for a proportion or rate over outcomes, that is, with one of the words correct, incorrect, wrong, accuracy, outcome, feedback, truth, label, conversion, click in its metric or label names; Shadow for paired.
+    /// Stage types in which it counts. Default: all; but Canary and ABTest for a proportion or rate over outcomes, that is, with one of the words correct, incorrect, wrong, accuracy, outcome, feedback, truth, label, conversion, click in its metric or label names; Shadow for paired; Shadow and ABTest for energy, which needs like load.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub stages: Vec<super::StageKind>,

@@ -77,6 +77,25 @@ pub(crate) fn unit(_: &mut SchemaGenerator) -> Schema {
     text_schema(16, "self.matches('^(%|[a-zA-Z][a-zA-Z/]*)?$') && !(self in ['x', 'pp'])", UNIT)
 }
 
+/// What a carbon intensity must look like.
+pub(crate) const INTENSITY: &str = "grams of CO2e per kilowatt-hour above 0, such as 400g/kWh";
+/// What a power usage effectiveness must look like.
+pub(crate) const PUE: &str = "a number from 1 to 10, such as 1.2";
+/// What the labels of a device must look like.
+pub(crate) const DEVICE_LABELS: &str = "at most 4 different names of Prometheus labels, such as [UUID, GPU_I_ID]";
+
+pub(crate) fn intensity(_: &mut SchemaGenerator) -> Schema {
+    text_schema(32, &format!("self.matches('^{NUMBER}g/kWh$') && double(self.find('{NUMBER}')) > 0.0"), INTENSITY)
+}
+
+pub(crate) fn pue(_: &mut SchemaGenerator) -> Schema {
+    text_schema(16, "self.matches('^[0-9]{1,2}([.][0-9]{1,9})?$') && double(self) >= 1.0 && double(self) <= 10.0", PUE)
+}
+
+pub(crate) fn device_labels(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 4, "items": label(generator), "x-kubernetes-list-type": "set"})
+}
+
 pub(crate) fn token(_: &mut SchemaGenerator) -> Schema {
     text_schema(64, "self.matches('^[-_.a-zA-Z0-9]+$')", TOKEN)
 }

@@ -3,49 +3,42 @@
 
 use chrono::TimeDelta;
 
-use crate::plan::{
-    Cohorts, CountBound, CountSource, Direction, Gap, Guardrail, LevelBound, LimitBound, Maturity, Paired, PlannedSlices, Reference,
-    Selector, Severe, Test, Win,
-};
+use crate::plan::{CountSource, Direction, Drift, Energy, Gap, Guardrail, LevelBound, Paired, PlannedSlices, Selector, Severe, Test, Win};
 use crate::profile;
-use crate::quantity::{Bound, BoundText, DurationText, SelectorText, ShareText, duration_text, is_unit, ranges};
+use crate::quantity::{Bound, BoundText, DurationText, SelectorText, is_unit, ranges};
 use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
-use super::{Problems, is_label, is_name, quoted};
+use super::bounds::{absolute, bounds, count_bound, direction, fits, is_no_stricter, level_bound, limit_bound, margin};
+use super::maturity::planned_maturity;
+use super::{Problems, drift, energy, is_label, is_name, quoted};
 
 /// Words in metric and label names that say: this needs the true answer, which shadow traffic never gets.
 const OUTCOME_WORDS: [&str; 10] =
     ["correct", "incorrect", "wrong", "accuracy", "outcome", "feedback", "truth", "label", "conversion", "click"];
 /// Events of the candidate from which on a slice counts, when nothing else is said.
 const DEFAULT_SLICE_SAMPLES: i32 = 100;
-/// Share of the labels that have come at the age of maturity, when nothing else is said.
-const DEFAULT_CAPTURED: f64 = 0.95;
-/// How long the requests of a cohort come, when nothing else is said.
-const DEFAULT_WIDTH: TimeDelta = TimeDelta::hours(1);
-/// Cohorts that may wait for their age: each has its counters in the checkpoint.
-const MOST_COHORTS: i64 = 100;
 const ALL_STAGES: [StageKind; 3] = [StageKind::Shadow, StageKind::Canary, StageKind::ABTest];
 
 /// The problems of one guardrail, with its path in front.
-struct Site<'a> {
-    index: usize,
-    problems: &'a mut Problems,
+pub(super) struct Site<'a> {
+    pub(super) index: usize,
+    pub(super) problems: &'a mut Problems,
 }
 
 impl Site<'_> {
-    fn add(&mut self, field: &str, found: impl Into<String>, expected: impl Into<String>) {
+    pub(super) fn add(&mut self, field: &str, found: impl Into<String>, expected: impl Into<String>) {
         let index = self.index;
         let dot = if field.is_empty() { "" } else { "." };
         self.problems.add(format_args!("guardrails[{index}]{dot}{field}"), found, expected);
     }
 
-    fn check(&mut self, good: bool, field: &str, found: impl Into<String>, expected: impl Into<String>) {
+    pub(super) fn check(&mut self, good: bool, field: &str, found: impl Into<String>, expected: impl Into<String>) {
         if !good {
             self.add(field, found, expected);
         }
     }
 
-    fn selector(&mut self, field: &str, text: &SelectorText) -> Option<Selector> {
+    pub(super) fn selector(&mut self, field: &str, text: &SelectorText) -> Option<Selector> {
         let index = self.index;
         self.problems.selector(format_args!("guardrails[{index}].{field}"), text)
     }
@@ -96,57 +89,6 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         maturity,
         profile: profile::origin(typed).map(|profile| profile.name.to_string()),
     })
-}
-
-fn planned_maturity(maturity: &spec::Maturity, typed: &spec::Guardrail, site: &mut Site) -> Option<Maturity> {
-    let fits = typed.proportion.is_some() || typed.rate.is_some();
-    site.check(fits, "maturity", "maturity beside another kind", rules::MATURING);
-    let index = site.index;
-    let age = site.problems.duration(format_args!("guardrails[{index}].maturity.age"), &maturity.age, ranges::MATURITY_AGE);
-    let captured = match &maturity.captured {
-        None => Some(DEFAULT_CAPTURED),
-        Some(text) => {
-            let read = text.captured().ok();
-            site.check(read.is_some(), "maturity.captured", quoted(text.as_str()), ShareText::expected_captured());
-            read
-        }
-    };
-    let cohorts = planned_cohorts(maturity, age, typed, site);
-    Some(Maturity { age: age?, captured: captured?, cohorts: cohorts.ok()? })
-}
-
-/// Cohorts, when labels name them; `Err` when what they name cannot be read.
-fn planned_cohorts(
-    maturity: &spec::Maturity,
-    age: Option<TimeDelta>,
-    typed: &spec::Guardrail,
-    site: &mut Site,
-) -> Result<Option<Cohorts>, ()> {
-    let index = site.index;
-    let width = match &maturity.cohort_width {
-        None => Some(DEFAULT_WIDTH),
-        Some(text) => site.problems.duration(format_args!("guardrails[{index}].maturity.cohortWidth"), text, ranges::COHORT_WIDTH),
-    };
-    let Some(label) = &maturity.cohort_label else {
-        let width = maturity.cohort_width.as_ref().map_or_else(String::new, |width| quoted(width.as_str()));
-        site.check(maturity.cohort_width.is_none(), "maturity.cohortWidth", width, "cohortLabel beside it");
-        return Ok(None);
-    };
-    site.check(is_label(label), "maturity.cohortLabel", quoted(label), rules::LABEL);
-    site.check(typed.slices.is_none(), "slices", "slices and cohortLabel", rules::UNSLICED);
-    let counted = typed.proportion.is_some() || typed.rate.as_ref().is_none_or(|rate| rate.exposure.is_some());
-    site.check(counted, "maturity.cohortLabel", "cohortLabel beside rate without exposure", rules::COUNTED);
-    let width = width.ok_or(())?;
-    if let Some(age) = age {
-        let fits = age.num_seconds() <= width.num_seconds() * MOST_COHORTS;
-        site.check(
-            fits,
-            "maturity.age",
-            quoted(maturity.age.as_str()),
-            format!("at most {MOST_COHORTS} times cohortWidth, {}", duration_text(width)),
-        );
-    }
-    Ok(Some(Cohorts { label: label.clone(), width }))
 }
 
 /// The promised win, in the form of its kind.
@@ -223,6 +165,8 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
         typed.latency.is_some(),
         typed.paired.is_some(),
         typed.fairness.is_some(),
+        typed.drift.is_some(),
+        typed.energy.is_some(),
         typed.gauge.is_some(),
         typed.limit.is_some(),
         typed.tripwire.is_some(),
@@ -265,6 +209,8 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
             let (target, critical) = (absolute(&target)? / 100.0, absolute(&critical)? / 100.0);
             Test::Gap(Gap { bad, total, label, groups, target, critical })
         }
+        Sources::Drift(drift) => Test::Drift(Drift { target: absolute(&target)?, critical: absolute(&critical)?, ..drift }),
+        Sources::Energy(energy) => Test::Energy(Energy { target: energy::bound(&target)?, critical: energy::bound(&critical)?, ..energy }),
         Sources::Level(series) if typed.limit.is_some() => {
             Test::Limit { series, unit, direction: direction(&target), target: limit_bound(&target)?, critical: limit_bound(&critical)? }
         }
@@ -274,10 +220,13 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
     })
 }
 
-enum Sources {
+pub(super) enum Sources {
     Counts(CountSource, Option<Severe>, CountSource),
     Paired([CountSource; 3], Option<String>),
     Gap(CountSource, CountSource, String, Vec<String>),
+    /// Without its bounds.
+    Drift(Drift),
+    Energy(Energy),
     Level(Selector),
 }
 
@@ -305,6 +254,12 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
     }
     if let Some(fairness) = &typed.fairness {
         return fairness_sources(fairness, site);
+    }
+    if let Some(drift) = &typed.drift {
+        return drift::sources(drift, site).map(Sources::Drift);
+    }
+    if let Some(energy) = &typed.energy {
+        return energy::sources(energy, site).map(Sources::Energy);
     }
     let (field, gauge) = match (&typed.gauge, &typed.limit) {
         (Some(gauge), _) => ("gauge", gauge),
@@ -384,150 +339,6 @@ fn latency_sources(latency: &spec::Latency, site: &mut Site) -> Option<Sources> 
     Some(Sources::Counts(above(edge), severe, CountSource::Observations(histogram)))
 }
 
-/// Target and critical bound, both in the form that the kind takes.
-fn bounds(typed: &spec::Guardrail, site: &mut Site) -> Option<(Bound, Bound)> {
-    let Some(target_text) = &typed.target else {
-        site.add("target", "none", "a bound, such as +2pp vs stable, 1.25x vs stable, 5% or 30W");
-        if let Some(critical) = &typed.critical {
-            site.add("critical", format!("{} without target", quoted(critical.as_str())), "a target beside it");
-        }
-        return None;
-    };
-    let target = target_text.parse().ok().filter(|bound| fits(typed, bound));
-    site.check(target.is_some(), "target", quoted(target_text.as_str()), forms(typed));
-    let critical = match &typed.critical {
-        None => target.clone(),
-        Some(text) => {
-            let target = target.as_ref()?;
-            let critical = text.parse().ok().filter(|bound| fits(typed, bound) && is_no_stricter(bound, target));
-            let side = if direction(target) == Direction::AtMost { "least" } else { "most" };
-            let expected = format!("the form of target and at {side} its value, {}", quoted(target_text.as_str()));
-            site.check(critical.is_some(), "critical", quoted(text.as_str()), expected);
-            critical
-        }
-    };
-    Some((target?, critical?))
-}
-
-/// Whether the kind of `typed` takes a bound like this.
-fn fits(typed: &spec::Guardrail, bound: &Bound) -> bool {
-    if typed.rate.is_some() {
-        return matches!(bound, Bound::Ratio { factor, .. } if *factor >= 1.0);
-    }
-    if typed.paired.is_some() {
-        return matches!(bound, Bound::Difference { margin, unit, versus: Reference::Stable } if unit == "pp" && *margin < 100.0);
-    }
-    if typed.fairness.is_some() {
-        return matches!(bound, Bound::Absolute { value, unit } if unit == "pp" && *value > 0.0 && *value < 100.0);
-    }
-    if let Some(gauge) = typed.gauge.as_ref().or(typed.limit.as_ref()) {
-        let own = gauge.unit.as_deref().unwrap_or_default();
-        return match bound {
-            Bound::Absolute { unit, .. } | Bound::AtLeast { unit, .. } => unit == own,
-            Bound::Difference { unit, .. } => typed.limit.is_none() && unit == difference_unit(own),
-            Bound::Ratio { .. } | Bound::RatioAtLeast { .. } => typed.limit.is_some(),
-        };
-    }
-    match bound {
-        Bound::Absolute { value, unit } => unit == "%" && *value > 0.0 && *value < 100.0,
-        Bound::Difference { margin, unit, .. } => unit == "pp" && *margin < 100.0,
-        Bound::Ratio { factor, .. } => *factor >= 1.0,
-        Bound::AtLeast { .. } | Bound::RatioAtLeast { .. } => false,
-    }
-}
-
-/// Percent differ by percentage points.
-fn difference_unit(unit: &str) -> &str {
-    if unit == "%" { "pp" } else { unit }
-}
-
-fn forms(typed: &spec::Guardrail) -> String {
-    if typed.rate.is_some() {
-        return rules::RATE_BOUND.to_owned();
-    }
-    if typed.paired.is_some() {
-        return rules::PAIRED_BOUND.to_owned();
-    }
-    if typed.fairness.is_some() {
-        return rules::GAP_BOUND.to_owned();
-    }
-    match (&typed.gauge, &typed.limit) {
-        (Some(gauge), _) => {
-            let unit = gauge.unit.as_deref().unwrap_or_default();
-            let difference = difference_unit(unit);
-            format!("\"30{unit}\", \"at least 30{unit}\" or \"+2{difference} vs stable\", in the unit of the gauge; stable or baseline")
-        }
-        (None, Some(limit)) => {
-            let unit = limit.unit.as_deref().unwrap_or_default();
-            format!("\"512{unit}\", \"at least 512{unit}\" or \"0.5x vs stable\", in the unit of the limit; stable or baseline")
-        }
-        (None, None) => rules::COUNT_BOUND.to_owned(),
-    }
-}
-
-fn is_no_stricter(critical: &Bound, target: &Bound) -> bool {
-    match (critical, target) {
-        (Bound::Difference { margin, versus, .. }, Bound::Difference { margin: least, versus: same, .. }) => {
-            margin >= least && versus == same
-        }
-        (Bound::Ratio { factor, versus }, Bound::Ratio { factor: least, versus: same }) => factor >= least && versus == same,
-        (Bound::Absolute { value, .. }, Bound::Absolute { value: least, .. }) => value >= least,
-        (Bound::RatioAtLeast { factor, versus }, Bound::RatioAtLeast { factor: most, versus: same }) => factor <= most && versus == same,
-        (Bound::AtLeast { value, .. }, Bound::AtLeast { value: most, .. }) => value <= most,
-        _ => false,
-    }
-}
-
-fn count_bound(bound: &Bound) -> Option<CountBound> {
-    match bound {
-        Bound::Difference { margin, versus, .. } => Some(CountBound::Difference { margin: margin / 100.0, versus: *versus }),
-        Bound::Ratio { factor, versus } => Some(CountBound::Ratio { factor: *factor, versus: *versus }),
-        Bound::Absolute { value, .. } => Some(CountBound::Absolute(value / 100.0)),
-        Bound::AtLeast { .. } | Bound::RatioAtLeast { .. } => None,
-    }
-}
-
-/// Which side of a bound is good.
-const fn direction(bound: &Bound) -> Direction {
-    match bound {
-        Bound::AtLeast { .. } | Bound::RatioAtLeast { .. } => Direction::AtLeast,
-        Bound::Difference { .. } | Bound::Ratio { .. } | Bound::Absolute { .. } => Direction::AtMost,
-    }
-}
-
-fn limit_bound(bound: &Bound) -> Option<LimitBound> {
-    match bound {
-        Bound::Absolute { value, .. } | Bound::AtLeast { value, .. } => Some(LimitBound::Absolute(*value)),
-        Bound::Ratio { factor, versus } | Bound::RatioAtLeast { factor, versus } => {
-            Some(LimitBound::Ratio { factor: *factor, versus: *versus })
-        }
-        Bound::Difference { .. } => None,
-    }
-}
-
-fn level_bound(bound: &Bound) -> Option<LevelBound> {
-    match bound {
-        Bound::Difference { margin, versus, .. } => Some(LevelBound::Difference { margin: *margin, versus: *versus }),
-        Bound::Absolute { value, .. } | Bound::AtLeast { value, .. } => Some(LevelBound::Absolute(*value)),
-        Bound::Ratio { .. } | Bound::RatioAtLeast { .. } => None,
-    }
-}
-
-/// The margin of a difference in percentage points, as a fraction.
-fn margin(bound: &Bound) -> Option<f64> {
-    match bound {
-        Bound::Difference { margin, .. } => Some(margin / 100.0),
-        _ => None,
-    }
-}
-
-fn absolute(bound: &Bound) -> Option<f64> {
-    match bound {
-        Bound::Absolute { value, .. } => Some(*value),
-        _ => None,
-    }
-}
-
 /// The kinds of stage in which a guardrail counts; none when it cannot be read.
 pub fn stages_of(typed: &spec::Guardrail) -> Vec<StageKind> {
     resolve(0, typed, &mut Problems::below("spec")).map(|guardrail| guardrail.stages).unwrap_or_default()
@@ -541,6 +352,10 @@ fn stages(typed: &spec::Guardrail, test: &Test) -> Vec<StageKind> {
     if let Test::Paired(_) = test {
         // Only copied requests are answered by both.
         return vec![StageKind::Shadow];
+    }
+    if let Test::Energy(_) = test {
+        // A small share of the traffic is not like load.
+        return vec![StageKind::Shadow, StageKind::ABTest];
     }
     let needs_outcome = match test {
         Test::Counts { bad: CountSource::Counter(bad), total, .. } | Test::Gap(Gap { bad: CountSource::Counter(bad), total, .. }) => {

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::plan::{
-    CountBound, CountSource, Direction, Gap, Guardrail, IdCarrier, LevelBound, LimitBound, Maturity, Paired, Plan, PlannedSlices,
-    PlannedStage, Reference, Test, Win,
+    CountBound, CountSource, Direction, Drift, Energy, Gap, Guardrail, IdCarrier, LevelBound, LimitBound, Maturity, Paired, Plan,
+    PlannedSlices, PlannedStage, Reference, Test, Win,
 };
 use crate::revision::canonical;
 
@@ -94,6 +94,14 @@ fn test(test: &Test) -> Value {
         }
         Test::Gap(Gap { bad, total, label, groups, target, critical }) => {
             json!(["gap", source(bad), source(total), label, groups, target, critical])
+        }
+        Test::Drift(Drift { bins, label, measure, recorded, target, critical }) => {
+            let recorded = recorded.as_ref().map(ToString::to_string);
+            json!(["drift", bins.to_string(), label, measure, recorded, target, critical])
+        }
+        Test::Energy(Energy { consumption, joules, inferences, device_labels, carbon, target, critical }) => {
+            let (consumption, inferences) = (consumption.to_string(), inferences.to_string());
+            json!(["energy", consumption, joules, inferences, device_labels, carbon, target, critical])
         }
         Test::Level { series, unit, direction, target, critical } => {
             let parts = vec![json!("level"), json!(series.to_string()), json!(unit), level_bound(*target), level_bound(*critical)];

@@ -1,8 +1,12 @@
 //! From what the user typed to what it means: one complete [`Plan`], or every problem at once.
 //! Does not read the cluster or Prometheus; whether an edge of a histogram or a Service exists shows later.
 
+mod bounds;
+mod drift;
+mod energy;
 mod guardrail;
 mod hash;
+mod maturity;
 mod policy;
 mod rollout;
 mod template;
@@ -261,7 +265,7 @@ fn references(guardrail: &Guardrail) -> (Option<Reference>, Option<Reference>) {
         Test::Counts { target, critical, .. } => (of_count(target), of_count(critical)),
         Test::Level { target, critical, .. } => (of_level(target), of_level(critical)),
         Test::Limit { target, critical, .. } => (target.versus(), critical.versus()),
-        Test::Paired(_) | Test::Gap(_) | Test::Tripwire { .. } => (None, None),
+        Test::Paired(_) | Test::Gap(_) | Test::Drift(_) | Test::Energy(_) | Test::Tripwire { .. } => (None, None),
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::{CountSource, IdCarrier, LevelBound, LimitBound};
+use crate::plan::{CountSource, EnergyBound, IdCarrier, LevelBound, LimitBound, Measure};
 use crate::spec::{Alphabet, OnInconclusive, OnUnmeasurable, Parked, ReadyWhen};
 use crate::weights::Exposure;
 
@@ -104,6 +104,33 @@ fn bounds_become_fractions_and_critical_defaults_to_target() {
         matches!(guardrail.test, Test::Limit { target: LimitBound::Absolute(100.0), critical: LimitBound::Absolute(100.0), .. }),
         "{guardrail:?}"
     );
+}
+
+#[test]
+fn drift_is_a_psi_from_stable_unless_something_else_is_said() {
+    let guardrail = one_guardrail(&json!({"name": "a", "drift": {"bins": "p", "label": "predicted"}, "target": "0.1"}));
+    let Test::Drift(drift) = &guardrail.test else { panic!("{guardrail:?}") };
+    assert_eq!((drift.measure, drift.recorded.is_none(), drift.target, drift.critical), (Measure::Psi, true, 0.1, 0.1));
+    assert_eq!(guardrail.stages.len(), 3);
+    let recorded = json!({"bins": "p", "label": "bin", "measure": "CramersV", "reference": "Recorded", "recorded": "g"});
+    let guardrail = one_guardrail(&json!({"name": "a", "drift": recorded, "target": "0.1", "critical": "0.3"}));
+    let Test::Drift(drift) = &guardrail.test else { panic!("{guardrail:?}") };
+    assert_eq!((drift.measure, drift.recorded.is_some(), drift.critical), (Measure::CramersV, true, 0.3));
+}
+
+#[test]
+fn energy_counts_where_load_can_be_alike_and_carbon_is_a_factor() {
+    let energy = json!({"consumption": "e", "unit": "Millijoules", "inferences": "r", "carbon": {"intensity": "400g/kWh", "pue": "1.2"}});
+    let guardrail = one_guardrail(&json!({"name": "a", "energy": energy, "target": "16kg"}));
+    assert_eq!(guardrail.stages, [StageKind::Shadow, StageKind::ABTest]);
+    let Test::Energy(energy) = guardrail.test else { panic!("{guardrail:?}") };
+    assert_eq!((energy.joules, energy.device_labels.as_slice(), energy.unit()), (1e-3, ["UUID".to_owned()].as_slice(), "kg"));
+    // 120 J of 400 g/kWh at a PUE of 1.2 are 16 kg per million.
+    assert!((energy.factor() * 120.0 - 16.0).abs() < 1e-9 && energy.target == EnergyBound::Absolute(16.0), "{energy:?}");
+    let plain = json!({"consumption": "e", "inferences": "r", "deviceLabels": []});
+    let guardrail = one_guardrail(&json!({"name": "a", "energy": plain, "target": "0.8x vs stable", "critical": "1x vs stable"}));
+    let Test::Energy(energy) = guardrail.test else { panic!("{guardrail:?}") };
+    assert_eq!((energy.target, energy.critical, energy.device_labels.len()), (EnergyBound::Ratio(0.8), EnergyBound::Ratio(1.0), 0));
 }
 
 #[test]

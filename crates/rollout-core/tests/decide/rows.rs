@@ -125,3 +125,18 @@ fn words_without_end_are_cut_to_what_the_api_server_takes() {
         assert!(world.status.decisions.iter().any(|d| d.message.len() > 500), "the words came through: {kind}");
     }
 }
+
+#[test]
+fn words_that_steer_a_terminal_reach_no_status_and_no_event() {
+    let mut world = trial();
+    world.judge = Judge::who(|a, _| {
+        let message = "region \u{1b}[2J\u{202e}me is 60% worse\nthan stable".to_owned();
+        (a.stage == 1).then(|| Overall::Fail(Failure { guardrail: "accuracy".into(), reason: "Harmful".into(), message }))
+    });
+    world.run_until("rolled back", |w| !w.status.rejected.is_empty());
+    world.ask("\u{1b}]0;mine\u{7}", "promote\u{202e}", "b");
+    world.step();
+    let said = serde_json::to_value(&world.status).unwrap().to_string() + &format!("{:?}", world.events);
+    assert!(said.contains("region  [2J me is 60% worse than stable"), "{said}");
+    assert!(!said.contains("\\u001b") && !said.contains("\\u0007") && !said.contains('\u{202e}'), "{said}");
+}

@@ -10,9 +10,15 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(schemars:
 
 /// Fails with the path of what would be refused. A refused status would stop the rollout for good.
 pub fn check(status: &Status) {
+    let problems = problems(status);
+    assert!(problems.is_empty(), "the API server would refuse this status: {problems:#?}");
+}
+
+/// What would be refused, each with its path.
+pub fn problems(status: &Status) -> Vec<String> {
     let mut problems = Vec::new();
     walk(&SCHEMA, &serde_json::to_value(status).unwrap(), "status", &mut problems);
-    assert!(problems.is_empty(), "the API server would refuse this status: {problems:#?}");
+    problems
 }
 
 fn walk(schema: &Value, value: &Value, at: &str, problems: &mut Vec<String>) {

@@ -6,6 +6,8 @@
 
 mod chance;
 mod cohorts;
+mod drift;
+mod energy;
 mod fairness;
 mod glance;
 mod limits;

@@ -6,7 +6,7 @@ use chrono::DateTime;
 use proptest::prelude::*;
 use rollout_core::evidence::{Evidence, Reading, Readings, Sample, Series};
 use rollout_core::judge::judge;
-use rollout_core::plan::LevelBound;
+use rollout_core::plan::{Drift, Energy, EnergyBound, Guardrail, LevelBound, Measure, Test};
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::StageKind;
 use rollout_core::verdict::{Overall, Verdict};
@@ -25,6 +25,22 @@ fn value() -> impl Strategy<Value = f64> {
     ]
 }
 
+/// Drift over what happens to be in `le`, and energy of whatever reports.
+fn odd() -> [Guardrail; 2] {
+    let (bins, label) = (selector("classes_total", &[]), "le".to_owned());
+    let mix = Drift { bins, label, measure: Measure::Psi, recorded: None, target: 0.1, critical: 0.2 };
+    let joules = Energy {
+        consumption: selector("gpu_energy_total", &[]),
+        joules: 1.0,
+        inferences: selector("requests_total", &[]),
+        device_labels: Vec::new(),
+        carbon: None,
+        target: EnergyBound::Absolute(1.0),
+        critical: EnergyBound::Absolute(2.0),
+    };
+    [guardrail("mix", Test::Drift(mix)), guardrail("energy", Test::Energy(joules))]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -35,6 +51,7 @@ proptest! {
     ) {
         let absolute = LevelBound::Absolute(30.0);
         let guardrails = vec![accuracy(0.02, 0.05), errors(1.25), latency(0.05), nan(), power_limit(30.0, 50.0), power(absolute, absolute)];
+        let guardrails = guardrails.into_iter().chain(odd()).collect();
         let plan = plan(vec![canary(&[50])], guardrails);
         let arms = World::new(1, 5_000, 2).arms();
         let start = |at| DateTime::from_timestamp_millis(at).unwrap();

@@ -58,10 +58,24 @@ pub struct Behaviour {
     pub crawling: f64,
     pub nan: f64,
     pub watts: f64,
+    /// Energy of one answer, beside what the device draws while it waits.
+    pub joules: f64,
 }
 
+/// What the device of a pod draws while it waits, in W.
+const IDLE_WATTS: f64 = 10.0;
+
 impl Behaviour {
-    pub const GOOD: Self = Self { rps: 5.0, wrong: 0.03, failing: 0.002, slow: 0.01, crawling: 0.0, nan: 0.0, watts: 25.0 };
+    pub const GOOD: Self = Self { rps: 5.0, wrong: 0.03, failing: 0.002, slow: 0.01, crawling: 0.0, nan: 0.0, watts: 25.0, joules: 4.0 };
+}
+
+/// A pod's device in the exporter's series.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Device {
+    Named(String),
+    Nameless,
+    /// The exporter has no series of it.
+    Unknown,
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +86,8 @@ pub struct Pod {
     pub alive: bool,
     pub scraped: bool,
     pub doubled: bool,
+    /// Its device, as the exporter sees it.
+    pub device: Device,
     values: BTreeMap<&'static str, f64>,
     history: BTreeMap<&'static str, Vec<Sample>>,
     /// Series that say of which cohort they are: by metric and cohort.
@@ -84,8 +100,15 @@ type Kind = (&'static str, &'static str, &'static [(&'static str, &'static str)]
 /// Regions of the requests and their share of the traffic.
 pub const REGIONS: [(&str, f64); 3] = [("eu", 0.6), ("us", 0.3), ("apac", 0.1)];
 
+/// Keys of the predicted classes, and of their recorded shares.
+const CLASSES: [&str; 4] = ["class-0", "class-1", "class-2", "class-3"];
+pub const SHARES: [&str; 4] = ["share-0", "share-1", "share-2", "share-3"];
+
+/// Metrics that a pod has only in a world that has them.
+const OPTIONAL: [&str; 4] = ["answers_total", "pairs_total", "classes_total", "class_ratio"];
+
 /// Series of every pod; those by region begin with their first event, in a world that has regions.
-const SERIES: [Kind; 19] = [
+const SERIES: [Kind; 28] = [
     ("up", "up", &[]),
     ("right", "model_predictions_total", &[("correct", "true")]),
     ("wrong", "model_predictions_total", &[("correct", "false")]),
@@ -105,13 +128,33 @@ const SERIES: [Kind; 19] = [
     ("pairs-tied", "pairs_total", &[("wrong", "none")]),
     ("pairs-candidate", "pairs_total", &[("wrong", "candidate")]),
     ("pairs-stable", "pairs_total", &[("wrong", "stable")]),
+    ("energy", "gpu_energy_total", &[]),
+    ("class-0", "classes_total", &[("predicted", "0")]),
+    ("class-1", "classes_total", &[("predicted", "1")]),
+    ("class-2", "classes_total", &[("predicted", "2")]),
+    ("class-3", "classes_total", &[("predicted", "3")]),
+    ("share-0", "class_ratio", &[("predicted", "0")]),
+    ("share-1", "class_ratio", &[("predicted", "1")]),
+    ("share-2", "class_ratio", &[("predicted", "2")]),
+    ("share-3", "class_ratio", &[("predicted", "3")]),
 ];
 
 impl Pod {
     pub fn new(name: &str, revision: &'static str, offset: i64) -> Self {
-        let values =
-            SERIES.iter().filter(|(_, name, _)| !["answers_total", "pairs_total"].contains(name)).map(|(key, _, _)| (*key, 0.0)).collect();
-        Self { name: name.into(), revision, offset, alive: true, scraped: true, doubled: false, values, history: BTreeMap::new(), dated: BTreeMap::new() }
+        let values = SERIES.iter().filter(|(_, name, _)| !OPTIONAL.contains(name)).map(|(key, _, _)| (*key, 0.0)).collect();
+        let device = Device::Named(format!("GPU-{name}"));
+        Self {
+            name: name.into(),
+            revision,
+            offset,
+            alive: true,
+            scraped: true,
+            doubled: false,
+            device,
+            values,
+            history: BTreeMap::new(),
+            dated: BTreeMap::new(),
+        }
     }
 
     pub fn set(&mut self, key: &'static str, value: f64) {
@@ -135,7 +178,7 @@ impl Pod {
 
     pub fn restart(&mut self) {
         for (key, value) in &mut self.values {
-            if *key != "watts" {
+            if !["watts", "energy"].contains(key) && !key.starts_with("share") {
                 *value = 0.0;
             }
         }
@@ -177,6 +220,8 @@ pub struct World {
     pub regions: Option<[[f64; 2]; 3]>,
     /// Shares of pairs in which the candidate and in which stable alone is wrong, in a world whose candidate compares answers.
     pub pairs: Option<[f64; 2]>,
+    /// Shares of the predicted classes per arm (stable, candidate), in a world that counts them.
+    pub classes: Option<[[f64; 4]; 2]>,
     /// Arms and regions without requests.
     pub lost: Vec<(&'static str, &'static str)>,
     /// A gateway's view: requests per backend, sampled as it is asked.
@@ -204,6 +249,7 @@ impl World {
             young: BTreeSet::new(),
             regions: None,
             pairs: None,
+            classes: None,
             lost: Vec::new(),
             gateway: BTreeMap::new(),
         }
@@ -224,7 +270,9 @@ impl World {
             let behaviour = if revision == STABLE { self.stable } else { self.candidate };
             let alive = self.pods.iter().filter(|p| p.revision == revision && p.alive).count().max(1);
             let mean = behaviour.rps * self.interval as f64 / 1000.0 / alive as f64;
+            let interval = self.interval;
             let (dice, now, gateway, regions) = (&mut self.dice, self.now, &mut self.gateway, self.regions);
+            let classes = self.classes.map(|shares| shares[usize::from(revision == CANDIDATE)]);
             let (lost, pairs) = (&self.lost, self.pairs.filter(|_| revision == CANDIDATE));
             for pod in self.pods.iter_mut().filter(|p| p.revision == revision && p.alive) {
                 let n = dice.poisson(mean);
@@ -252,6 +300,12 @@ impl World {
                     count(pod, right_key, n - wrong);
                     count(pod, wrong_key, wrong);
                 }
+                let mut left = (n, 1.0);
+                for (key, share) in CLASSES.into_iter().zip(classes.into_iter().flatten()) {
+                    let of_class = dice.times(left.0, (share / left.1).min(1.0));
+                    left = (left.0 - of_class, (left.1 - share).max(1e-12));
+                    count(pod, key, of_class);
+                }
                 if let Some([candidate, stable]) = pairs {
                     let candidate = dice.times(n, candidate);
                     let stable = dice.times(n - candidate, stable);
@@ -259,6 +313,9 @@ impl World {
                     count(pod, "pairs-stable", stable);
                     count(pod, "pairs-tied", n - candidate - stable);
                 }
+                let seconds = interval as f64 / 1000.0;
+                let noise = 1.0 + 0.1 * (dice.unit() - 0.5);
+                pod.add("energy", (IDLE_WATTS * seconds + behaviour.joules * f64::from(n)) * noise * 1000.0);
                 let watts = behaviour.watts + 2.0 * (dice.unit() - 0.5);
                 if pod.values.contains_key("watts") {
                     pod.set("watts", watts);
@@ -318,6 +375,9 @@ impl World {
             }
             for (key, name, extra) in SERIES.iter().filter(|(_, name, _)| *name == metric) {
                 let Some(samples) = pod.history.get(key) else { continue };
+                if *key == "energy" && pod.device == Device::Unknown {
+                    continue;
+                }
                 let mut labels: BTreeMap<String, String> = extra.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
                 for (label, value) in [
                     ("__name__", *name),
@@ -329,6 +389,15 @@ impl World {
                     ("espalier_dev_rollout", "digits"),
                 ] {
                     labels.insert(label.into(), value.into());
+                }
+                if *name == "gpu_energy_total" {
+                    // An exporter that serves many pods.
+                    labels.retain(|label, _| !label.starts_with("espalier"));
+                    let pods = [("exported_pod", pod.name.as_str()), ("exported_namespace", "ns"), ("pod", "exporter-0")];
+                    labels.extend(pods.map(|(label, value)| (label.to_owned(), value.to_owned())));
+                    if let Device::Named(device) = &pod.device {
+                        labels.insert("UUID".into(), device.clone());
+                    }
                 }
                 if *name == "pairs_total" {
                     labels.insert("candidate_revision".into(), pod.revision.into());

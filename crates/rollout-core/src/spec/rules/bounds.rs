@@ -23,11 +23,19 @@ pub(crate) const COUNT_BOUND: &str =
 /// The bounds of a rate.
 pub(crate) const RATE_BOUND: &str = "\"1.25x vs stable\" (at least 1x); stable or baseline";
 /// The kinds of guardrail.
-pub(crate) const KINDS: [&str; 8] = ["proportion", "rate", "latency", "paired", "fairness", "gauge", "limit", "tripwire"];
+pub(crate) const KINDS: [&str; 10] =
+    ["proportion", "rate", "latency", "paired", "fairness", "drift", "energy", "gauge", "limit", "tripwire"];
 /// The bounds of pairs.
 pub(crate) const PAIRED_BOUND: &str = "\"+1pp vs stable\" (below 100pp)";
 /// The bounds of a gap between groups.
 pub(crate) const GAP_BOUND: &str = "\"5pp\" (above 0pp, below 100pp)";
+
+/// The bounds of drift.
+pub(crate) const DRIFT_BOUND: &str = "\"0.1\" (above 0, and below 1 unless the measure is PSI)";
+/// The bounds of energy.
+pub(crate) const ENERGY_BOUND: &str = "\"0.8x vs stable\", \"120J\" per inference, or with carbon \"1kg\" per million inferences (above 0)";
+/// What belongs to a recorded reference.
+pub(crate) const RECORDED: &str = "recorded, the gauge with the share of every bin, together with reference Recorded";
 
 pub(crate) fn guardrail() -> Value {
     let each = |text: fn(&str) -> String| KINDS.map(|kind| format!("(has(self.{kind}) ? {})", text(kind))).join(" + ");
@@ -52,6 +60,7 @@ pub(crate) fn guardrail() -> Value {
         ),
     ];
     rules.extend(targets());
+    rules.extend(targets_of_distances());
     rules.extend(critical_bounds());
     rules.extend(slices());
     rules.extend(wins());
@@ -71,6 +80,9 @@ pub(crate) fn guardrail() -> Value {
     ));
     Value::Array(rules)
 }
+
+/// Whether a drift is measured by the one measure without an upper end.
+const IS_PSI: &str = "!has(self.drift.measure) || self.drift.measure == 'PSI'";
 
 /// Every kind takes its own forms of a target.
 fn targets() -> [Value; 6] {
@@ -138,6 +150,31 @@ fn targets() -> [Value; 6] {
     ]
 }
 
+/// The targets of drift and of energy.
+fn targets_of_distances() -> [Value; 2] {
+    let n = number("self.target");
+    let found = "'\"' + self.target + '\"'";
+    [
+        rule(
+            ".target",
+            &format!(
+                "!has(self.target) || !has(self.drift) || (self.target.matches('^{NUMBER}$') && {n} > 0.0 && ({n} < 1.0 || {IS_PSI}))"
+            ),
+            found,
+            DRIFT_BOUND,
+        ),
+        rule(
+            ".target",
+            &format!(
+                "!has(self.target) || !has(self.energy) || ({n} > 0.0 && (self.target.matches('^{NUMBER}x vs stable$') || \
+                 (has(self.energy.carbon) ? self.target.matches('^{NUMBER}kg$') : self.target.matches('^{NUMBER}J$'))))"
+            ),
+            found,
+            ENERGY_BOUND,
+        ),
+    ]
+}
+
 /// The critical bound takes the form of the target, whatever the kind, and is no stricter.
 fn critical_bounds() -> [Value; 2] {
     let (target, critical) = ("self.target", "self.critical");
@@ -148,7 +185,8 @@ fn critical_bounds() -> [Value; 2] {
             &format!(
                 "!has(self.critical) || !has(self.target) || {target}.find('{NUMBER}') == '' || ({critical}.find('{NUMBER}') != '' && {} == {} && \
                  ({FLOOR} ? {critical_n} <= {n} : {critical_n} >= {n}) && ({critical_n} > 0.0 || !{critical}.contains('x vs ')) && \
-                 ({critical_n} < 100.0 || !(has(self.proportion) || has(self.latency) || has(self.fairness) || has(self.paired)) || self.target.contains('x')))",
+                 ({critical_n} < 100.0 || !(has(self.proportion) || has(self.latency) || has(self.fairness) || has(self.paired)) || self.target.contains('x')) && \
+                 (!has(self.drift) || {IS_PSI} || {critical_n} < 1.0))",
                 form(critical),
                 form(target),
             ),
@@ -298,6 +336,24 @@ pub(crate) fn fairness() -> Value {
         "self.events != self.total",
         "'\"' + self.events + '\" as events and as total'",
         "events to be some of all events"
+    )])
+}
+
+pub(crate) fn drift() -> Value {
+    json!([rule(
+        "",
+        "(has(self.reference) && self.reference == 'Recorded') == has(self.recorded)",
+        "(has(self.recorded) ? 'recorded with reference Stable' : 'reference Recorded without recorded')",
+        RECORDED,
+    )])
+}
+
+pub(crate) fn energy() -> Value {
+    json!([rule(
+        ".consumption",
+        "self.consumption != self.inferences",
+        "'\"' + self.consumption + '\" as energy and as inferences'",
+        "two different counters",
     )])
 }
 

@@ -1,0 +1,4 @@
+//! `cargo fuzz run manifest`, or a replay of the files named.
+#![cfg_attr(fuzzing, no_main)]
+
+espalier_fuzz::program!(espalier_fuzz::manifest::manifest);
