@@ -118,9 +118,17 @@ fn number() -> impl Strategy<Value = String> {
 fn form() -> impl Strategy<Value = (String, String)> {
     let unit = prop::sample::select(vec!["%", "pp", "x", "W", "", "kW", "5"]);
     let versus = prop::sample::select(vec!["", " vs stable", " vs baseline", " vs teacher", " vs  stable"]);
-    let whole = prop::sample::select(vec![("", "%"), ("+", "pp vs stable"), ("", "x vs stable"), ("", "W"), ("+", "W vs baseline")]);
+    let whole = prop::sample::select(vec![
+        ("", "%"),
+        ("+", "pp vs stable"),
+        ("", "x vs stable"),
+        ("", "W"),
+        ("+", "W vs baseline"),
+        ("at least ", "W"),
+        ("at least ", "x vs stable"),
+    ]);
     prop_oneof![
-        ("[+]?", unit, versus).prop_map(|(plus, unit, versus)| (plus, format!("{unit}{versus}"))),
+        ("([+]|at least )?", unit, versus).prop_map(|(plus, unit, versus)| (plus, format!("{unit}{versus}"))),
         whole.prop_map(|(plus, rest)| (plus.to_owned(), rest.to_owned())),
     ]
 }

@@ -73,6 +73,7 @@ pub fn evaluation_policies() -> Value {
         "additionalPrinterColumns": [
             column("Server", "string", ".spec.prometheus.address", 0, "The Prometheus server with the measurements."),
             column("Guardrails", "string", ".spec.guardrails[*].name", 0, "What must not get worse."),
+            column("Profile", "string", ".spec.profile", 0, "Built-in guardrails that stand before them."),
             column("Window", "string", ".spec.window", 1, "Length of a proof window, when it is not 1m."),
             column("Age", "date", ".metadata.creationTimestamp", 0, "When the policy was created."),
         ],

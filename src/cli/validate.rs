@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use clap::Parser;
+use rollout_core::profile;
+use rollout_core::quantity::BoundText;
+use rollout_core::spec::{PolicySpec, ProfileName};
 use rollout_core::validate::{Problem, validate, validate_policy, validate_rollout};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,7 +46,7 @@ pub struct Located {
 }
 
 /// What the manifests are worth.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Rollouts and policies that were checked.
@@ -56,6 +59,21 @@ pub struct Report {
     pub unreadable: Vec<Unreadable>,
     /// What could not be checked, in sentences.
     pub notes: Vec<String>,
+    /// Policies with a profile, written out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expanded: Vec<Expanded>,
+}
+
+/// A policy whose profile is written out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Expanded {
+    /// Name of the policy.
+    pub policy: String,
+    /// Its profile.
+    pub profile: ProfileName,
+    /// Its spec without the profile, which means the same.
+    pub spec: PolicySpec,
 }
 
 impl Report {
@@ -109,11 +127,17 @@ pub fn check(input: &Input) -> Good {
         one(document, &mut good, &mut seen);
     }
     together(&mut good, &seen);
+    good.report.expanded = good.policies.iter().filter_map(expanded).collect();
     good.report.problems.sort_by(|a, b| a.place.cmp(&b.place));
     if good.report.checked == 0 && good.report.unreadable.is_empty() {
         good.report.notes.push(format!("no ModelRollout or EvaluationPolicy of {API_VERSION} in the input"));
     }
     good
+}
+
+fn expanded(policy: &Checked<EvaluationPolicy>) -> Option<Expanded> {
+    let spec = &policy.object.spec;
+    Some(Expanded { policy: policy.name.clone(), profile: spec.profile?, spec: profile::expanded(spec) })
 }
 
 /// Kind, namespace and name of an object.
@@ -253,10 +277,27 @@ fn text(report: &Report) -> String {
         }
         lines.push(format!("  {}: found {}, expected {}", problem.field, problem.found, problem.expected));
     }
+    report.expanded.iter().for_each(|one| lines.extend(written_out(one)));
     lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     let skipped = if report.skipped == 0 { String::new() } else { format!(", {} of other kinds left alone", report.skipped) };
     lines.push(format!("{} checked, {} found{skipped}", objects(report.checked), problems(report.problems.len())));
     lines.join("\n") + "\n"
+}
+
+/// A line for every guardrail of a policy with a profile.
+fn written_out(one: &Expanded) -> Vec<String> {
+    let mut lines = vec![format!("EvaluationPolicy {} with profile {} (written out by -o json):", one.policy, one.profile)];
+    lines.extend(one.spec.guardrails.iter().map(|guardrail| {
+        let bound = |text: &Option<BoundText>| text.as_ref().map(ToString::to_string);
+        let bounds = match (bound(&guardrail.target), bound(&guardrail.critical)) {
+            (None, _) => "none at all".to_owned(),
+            (Some(target), None) => target,
+            (Some(target), Some(critical)) => format!("{target}, critical {critical}"),
+        };
+        let from = if profile::origin(guardrail).is_some() { "" } else { " (your own)" };
+        format!("  {}: {bounds}{from}", guardrail.name)
+    }));
+    lines
 }
 
 fn objects(n: usize) -> String {
@@ -339,6 +380,21 @@ spec:
     fn objects_that_are_not_ours_are_left_alone_and_nothing_of_ours_is_no_success() {
         let report = report("apiVersion: v1\nkind: Service\nmetadata: {name: x}\n");
         assert_eq!((report.code(), report.skipped), (2, 1));
+    }
+
+    #[test]
+    fn a_profile_is_written_out_and_what_is_written_out_is_a_good_policy() {
+        let policy = POLICY.replace("  guardrails:", "  profile: edge-classifier\n  without: [throughput]\n  guardrails:");
+        let first = report(&policy);
+        assert_eq!(first.code(), 0, "{first:?}");
+        let text = text(&first);
+        assert!(text.contains("\n  latency: 5%, critical 5%\n") && text.contains("\n  nan: none at all\n"), "{text}");
+        assert!(text.contains("  accuracy: +2pp vs stable (your own)\n") && !text.contains("throughput"), "{text}");
+        let object = serde_json::json!({
+            "apiVersion": API_VERSION, "kind": "EvaluationPolicy", "metadata": {"name": "digits"}, "spec": first.expanded[0].spec,
+        });
+        let again = report(&object.to_string());
+        assert_eq!((again.code(), again.expanded.len()), (0, 0), "{again:?}");
     }
 
     #[test]

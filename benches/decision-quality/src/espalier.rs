@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use rollout_core::evidence::{Evidence, HISTORY_SPAN, History};
 use rollout_core::judge::{Moment, judge};
-use rollout_core::plan::{CountBound, CountSource, Guardrail, LevelBound, Plan, PlannedStage, Reference, Selector, Test};
+use rollout_core::plan::{CountBound, CountSource, Direction, Guardrail, LevelBound, Plan, PlannedStage, Reference, Selector, Test};
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::{OnInconclusive, OnUnmeasurable, Parked, ReadyWhen, StageKind};
 use rollout_core::verdict::{Judgement, Overall, Verdict};
@@ -239,6 +239,8 @@ fn guardrail(rail: &Rail) -> Guardrail {
         pod_label: None,
         win: None,
         slices: None,
+        profile: None,
+        maturity: None,
     }
 }
 
@@ -248,6 +250,7 @@ fn test(rail: &Rail) -> Test {
         let total = if rail.fraction < 1.0 { format!("{}_requests_total", rail.name) } else { "requests_total".to_owned() };
         Test::Counts {
             bad: CountSource::Counter(selector(format!("{}_bad_total", rail.name))),
+            severe: None,
             total: CountSource::Counter(selector(total)),
             target,
             critical,
@@ -263,7 +266,13 @@ fn test(rail: &Rail) -> Test {
         Bound::Limit(limit) => counts(CountBound::Absolute(limit), CountBound::Absolute(limit)),
         Bound::Level(margin) => {
             let bound = LevelBound::Difference { margin, versus };
-            Test::Level { series: selector(rail.name.to_owned()), unit: "W".into(), target: bound, critical: bound }
+            Test::Level {
+                series: selector(rail.name.to_owned()),
+                unit: "W".into(),
+                direction: Direction::AtMost,
+                target: bound,
+                critical: bound,
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod lease;
 pub mod observed;
 pub mod plan;
 pub mod planning;
+pub mod profile;
 pub mod quantity;
 pub mod replay;
 pub mod revision;

@@ -116,6 +116,50 @@ pub struct Guardrail {
     pub win: Option<Win>,
     /// Parts of the traffic that are judged one by one; only for [`Test::Counts`].
     pub slices: Option<PlannedSlices>,
+    /// Labels that come late; only for [`Test::Counts`].
+    pub maturity: Option<Maturity>,
+    /// The profile that it comes from as it is.
+    pub profile: Option<String>,
+}
+
+/// Labels that come late.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Maturity {
+    /// Age at which they count.
+    pub age: TimeDelta,
+    /// Share of them that has come by then, in \[0.5, 1\]: a difference is seen only in this part of the requests.
+    pub captured: f64,
+    /// How labels say of which requests they are; `None` when they do not.
+    pub cohorts: Option<Cohorts>,
+}
+
+/// Cohorts of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cohorts {
+    /// Label whose value is the Unix second at which a cohort began.
+    pub label: String,
+    /// How long the requests of a cohort came.
+    pub width: TimeDelta,
+}
+
+impl Maturity {
+    /// The bound as it shows in the labels that have come: a difference shrinks with them, a ratio and a share among them do not.
+    pub fn diluted(&self, bound: CountBound) -> CountBound {
+        match bound {
+            CountBound::Difference { margin, versus } => CountBound::Difference { margin: margin * self.captured, versus },
+            CountBound::Ratio { .. } | CountBound::Absolute(_) => bound,
+        }
+    }
+
+    /// When the first labels count, in milliseconds, for traffic that changed at `since` and settled at `settled`.
+    pub fn first_after(&self, since: i64, settled: i64) -> i64 {
+        let age = self.age.num_milliseconds();
+        self.cohorts.as_ref().map_or(since + age, |cohorts| {
+            let width = cohorts.width.num_milliseconds().max(1);
+            // The first cohort that begins in settled traffic, at its end and age.
+            settled + (width - settled.rem_euclid(width)).rem_euclid(width) + width + age
+        })
+    }
 }
 
 /// A promised win: "no better than this" must be rejected.
@@ -128,7 +172,7 @@ pub enum Win {
         /// Compared with what.
         versus: Reference,
     },
-    /// Below this level, in the gauge's unit; for [`Test::Level`] with an absolute target.
+    /// Better than this level, in the gauge's unit; for [`Test::Level`] with an absolute target.
     Level(f64),
 }
 
@@ -152,6 +196,8 @@ pub enum Test {
     Counts {
         /// Bad events.
         bad: CountSource,
+        /// Worse events, which alone count against the critical bound; `None` when the bad ones do.
+        severe: Option<Severe>,
         /// All events.
         total: CountSource,
         /// Bound to be proven better than.
@@ -167,21 +213,25 @@ pub enum Test {
         series: Selector,
         /// Unit as written in the bounds.
         unit: String,
-        /// Bound to be proven below.
+        /// Which side of the bounds is good.
+        direction: Direction,
+        /// Bound to be proven within.
         target: LevelBound,
         /// Bound beyond which it is rolled back.
         critical: LevelBound,
     },
-    /// A hard limit on the largest value over the candidate's pods.
+    /// A hard limit on the worst value over the candidate's pods: the largest, or the smallest where less is worse.
     Limit {
         /// The gauge.
         series: Selector,
-        /// Unit as written in the bound.
+        /// Unit as written in an absolute bound.
         unit: String,
-        /// Above this a promotion waits.
-        target: f64,
-        /// Above this it is rolled back.
-        critical: f64,
+        /// Which side of the bounds is good.
+        direction: Direction,
+        /// Beyond this nothing rises.
+        target: LimitBound,
+        /// Beyond this it is rolled back; of the same form as the target.
+        critical: LimitBound,
     },
     /// Counted pairs of answers to the same request: betting on those in which one arm alone was wrong, a sequential `McNemar` test.
     Paired(Paired),
@@ -196,6 +246,71 @@ pub enum Test {
         /// The counter.
         series: Selector,
     },
+}
+
+/// Events worse than the bad ones, on the same histogram: slower than a second edge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Severe {
+    /// The worse events; all of them are bad ones.
+    pub bad: CountSource,
+    /// The second edge as a duration, for people.
+    pub slower_than: TimeDelta,
+}
+
+/// Which side of a bound is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// More is worse: power, memory, a queue.
+    AtMost,
+    /// Less is worse: capacity.
+    AtLeast,
+}
+
+impl Direction {
+    /// 1 where more is worse, -1 where less is.
+    pub const fn sign(self) -> f64 {
+        match self {
+            Self::AtMost => 1.0,
+            Self::AtLeast => -1.0,
+        }
+    }
+
+    /// Whether `value` is on the bad side of `bound`.
+    pub fn is_beyond(self, value: f64, bound: f64) -> bool {
+        self.sign() * value > self.sign() * bound
+    }
+}
+
+/// A bound of a hard limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LimitBound {
+    /// In the gauge's unit, at least 0.
+    Absolute(f64),
+    /// So many times the reference's worst value, above 0.
+    Ratio {
+        /// The factor.
+        factor: f64,
+        /// Compared with what.
+        versus: Reference,
+    },
+}
+
+impl LimitBound {
+    /// The level or the factor.
+    pub const fn value(self) -> f64 {
+        match self {
+            Self::Absolute(value) => value,
+            Self::Ratio { factor, .. } => factor,
+        }
+    }
+
+    /// The arm it compares with.
+    pub const fn versus(self) -> Option<Reference> {
+        match self {
+            Self::Absolute(_) => None,
+            Self::Ratio { versus, .. } => Some(versus),
+        }
+    }
 }
 
 /// Pairs of answers to the same request.
@@ -324,7 +439,8 @@ impl Test {
 
     /// Whether a single sample of the candidate can fail it, so that it is worth a look between instants.
     pub const fn is_crossed_by_one_sample(&self) -> bool {
-        matches!(self, Self::Limit { .. } | Self::Tripwire { .. })
+        // A ratio of two arms counts only when it lasts.
+        matches!(self, Self::Limit { critical: LimitBound::Absolute(_), .. } | Self::Tripwire { .. })
     }
 }
 
@@ -377,7 +493,7 @@ pub enum LevelBound {
         /// Compared with what.
         versus: Reference,
     },
-    /// At most this level.
+    /// This level, which [`Direction`] says not to exceed or not to fall below.
     Absolute(f64),
 }
 

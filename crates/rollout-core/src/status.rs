@@ -58,6 +58,9 @@ pub struct Status {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 40), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["guardrail"]))]
     pub evidence: Vec<EvidenceStatus>,
+    /// How likely a wrong decision is allowed to be, and how that is split over the guardrails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub risk: Option<RiskStatus>,
     /// What was decided, newest first, at most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
@@ -241,6 +244,59 @@ pub struct Condition {
     /// Reason in a sentence.
     #[schemars(length(max = 4096))]
     pub message: String,
+}
+
+/// How likely a wrong decision is allowed to be in the running attempt. A strength of evidence in logE decides at ln(1/risk).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RiskStatus {
+    /// Hash of the plan it belongs to.
+    #[schemars(length(max = 16))]
+    pub plan_hash: String,
+    /// Allowed probability of promoting a candidate that is worse than a target, by the policy.
+    #[schemars(length(max = 16))]
+    pub false_promotion: String,
+    /// Allowed probability of rolling back a candidate that is within every critical bound, by the policy.
+    #[schemars(length(max = 16))]
+    pub false_rollback: String,
+    /// Which try of this revision, from 0.
+    pub attempt: i32,
+    /// Promotion risk of this try: falsePromotion, halved by every retry. Every guardrail is proven at all of it, because all of them must be.
+    #[schemars(length(max = 16))]
+    pub promotion: String,
+    /// Part of it at which each promised win is shown, because one of them is enough.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 16))]
+    pub win: String,
+    /// Parts of falseRollback by guardrail; together they are all of it, because one of them is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 40), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["guardrail"]))]
+    pub guardrails: Vec<RiskShare>,
+    /// Guardrails without statistics, limits and tripwires, which are outside of both risks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 40), inner(length(max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub outside: Vec<String>,
+    /// Probability that the test of the traffic split fails by chance, which holds and never decides.
+    #[schemars(length(max = 16))]
+    pub sample_ratio: String,
+}
+
+/// A guardrail's part of the rollback risk.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RiskShare {
+    /// Name of the guardrail.
+    #[schemars(length(max = 63))]
+    pub guardrail: String,
+    /// Its weight among the guardrails.
+    pub weight: i32,
+    /// Its part of falseRollback, such as 1.25%.
+    #[schemars(length(max = 16))]
+    pub rollback: String,
+    /// How its part is split further, as "whole 0.625%, each of 17 slices 0.0368%".
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub split: String,
 }
 
 /// What is known about one guardrail.

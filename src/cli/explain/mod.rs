@@ -6,6 +6,7 @@ mod guardrails;
 mod picture;
 mod place;
 mod progress;
+mod risk;
 mod story;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::actions::{Action, actions};
 use super::guardrails;
 use super::place::place;
+use super::risk;
 use crate::api::ModelRollout;
 use crate::cli::status::{condition, is, is_current};
 
@@ -57,6 +58,7 @@ pub(super) fn story(rollout: &ModelRollout, now: DateTime<Utc>) -> Story {
     add("Where it is", place(rollout, &status, now));
     let legend = guardrails::legend(&status).map(Sentence::from);
     add("Guardrails", status.evidence.iter().map(|one| guardrails::sentence(one, &status)).chain(legend).collect());
+    add("What may go wrong", status.risk.iter().map(|risk| Sentence::from(risk::sentence(risk))).collect());
     add("What it waits for", waits(rollout, &status));
     add("What was decided, newest first", status.decisions.iter().map(|one| decision(one, now)).collect());
     add("The last request", last_request(&status, now));

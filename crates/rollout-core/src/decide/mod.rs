@@ -10,6 +10,7 @@ mod draft;
 mod notes;
 mod report;
 mod request;
+mod risk;
 mod settled;
 mod shapes;
 mod traffic;

@@ -10,6 +10,7 @@ use crate::words;
 
 use super::conditions::{self, sentence};
 use super::draft::{Draft, clip, position};
+use super::risk;
 use super::{Situation, settled};
 
 /// Words the situation into the status, and keeps the stored status when nothing worth a write has changed.
@@ -46,6 +47,12 @@ fn tell(draft: &mut Draft<'_>, situation: &Situation) {
 fn evidence(draft: &mut Draft<'_>) {
     let Some(judgement) = draft.judgement else { return };
     draft.status.evidence = judgement.findings.iter().map(words).collect();
+    if let (Some(plan), Some(attempt)) = (draft.plan, &draft.status.attempt) {
+        // The evidence is of the plan that the attempt was started with.
+        if plan.hash == attempt.plan_hash {
+            draft.status.risk = Some(risk::statement(plan, attempt.number));
+        }
+    }
     // Evidence of an attempt is of no use to the next one, nor to the probation after it.
     let trial = |s: &Status| (s.attempt.as_ref().map(|a| a.started), s.probation.clone());
     let goes_on = trial(&draft.status) == trial(&draft.seen.status) && trial(&draft.status) != (None, None);
@@ -85,7 +92,7 @@ fn words(finding: &Finding) -> EvidenceStatus {
             .as_ref()
             .map(|win| clip(&format!("{} {:.2}/{:.2}", win.promised, win.log_e, win.threshold), 64))
             .unwrap_or_default(),
-        risk: risk(finding),
+        risk: risks(finding),
         slices: finding.slices.iter().map(slice).collect(),
         eta: finding.eta.map(|(from, to)| format!("{} to {}", words::duration(from), words::duration(to))).unwrap_or_default(),
         message: clip(&finding.message, 512),
@@ -93,7 +100,7 @@ fn words(finding: &Finding) -> EvidenceStatus {
 }
 
 /// The risks behind the thresholds, so that a decision can be recomputed from status alone. Limits and tripwires have none.
-fn risk(finding: &Finding) -> String {
+fn risks(finding: &Finding) -> String {
     let (proof, harm) = finding.thresholds;
     if proof <= 0.0 || harm <= 0.0 {
         return String::new();

@@ -5,6 +5,7 @@ use anytime_stats::merge::{ClosedWindow, MergePlan, OpenWindow};
 use anytime_stats::{InvalidParameter, PlugInRate, Tally, Window};
 use serde::{Deserialize, Serialize};
 
+use super::Weighty;
 use super::family::{Family, Harm, Proof, SavedHarm, SavedProof, SavedWin, Win};
 use super::scatter::Scatter;
 use super::series::Role;
@@ -96,8 +97,10 @@ pub(super) struct Tick {
     pub counts: Window,
     /// Seconds that count as judged; 0 while something is unmeasurable.
     pub judged: f64,
-    /// Proof windows that start before this instant have weight zero.
+    /// Proof windows that start before this instant, in unix seconds, have weight zero.
     pub settled: f64,
+    /// The same for harm.
+    pub mature: f64,
 }
 
 impl Comparison {
@@ -143,7 +146,7 @@ impl Comparison {
             self.grid(tick.judged);
         }
         if let Some(closed) = &closed {
-            self.judge_harm(closed, scatter);
+            self.judge_harm(closed, scatter, tick.mature);
         }
         let start = *self.state.tick_start.get_or_insert(tick.start);
         self.state.ticks += tick.counts;
@@ -159,7 +162,7 @@ impl Comparison {
     }
 
     /// Mass is added at every window of judged time, whether or not a window is open. A quiet time is none: it would use up the grid.
-    fn grid(&mut self, judged: f64) {
+    pub(super) fn grid(&mut self, judged: f64) {
         if judged <= 0.0 {
             return;
         }
@@ -170,11 +173,18 @@ impl Comparison {
         self.state.judged += judged;
     }
 
+    /// Judges a window that was made elsewhere, such as a cohort that has come of age.
+    pub(super) fn judge(&mut self, closed: &ClosedWindow, scatter: &Scatter) {
+        self.judge_harm(closed, scatter, f64::NEG_INFINITY);
+        self.judge_proof(closed, scatter, f64::NEG_INFINITY);
+    }
+
     /// Closes what is open, as a change of traffic demands.
-    pub(super) fn close(&mut self, scatter: &Scatter, settled: f64) -> Option<ClosedWindow> {
+    pub(super) fn close(&mut self, scatter: &Scatter, weighty: Weighty) -> Option<ClosedWindow> {
+        let (settled, mature) = (weighty.proof as f64 / 1000.0, weighty.harm as f64 / 1000.0);
         let harm = self.state.harm_open.force_close();
         if let Some(closed) = &harm {
-            self.judge_harm(closed, scatter);
+            self.judge_harm(closed, scatter, mature);
         }
         // New traffic is waited for as if there had always been some.
         self.state.idle = false;
@@ -208,10 +218,10 @@ impl Comparison {
         (self.state.stage_counts, self.state.stage_windows, self.state.stage_seconds) = (Window::default(), 0.0, 0.0);
     }
 
-    fn judge_harm(&mut self, closed: &ClosedWindow, scatter: &Scatter) {
+    fn judge_harm(&mut self, closed: &ClosedWindow, scatter: &Scatter, mature: f64) {
         let needs_rate = self.needs_rate();
         let Some(rate) = predicted(&mut self.state.harm_rate, needs_rate, closed.counts.champion) else { return };
-        if judgeable(&closed.counts, needs_rate) {
+        if closed.start >= mature && judgeable(&closed.counts, needs_rate) {
             let phi = scatter.phi(&closed.counts, closed.end - closed.start);
             self.critical.iter_mut().chain(&mut self.target).for_each(|harm| harm.absorb(rate, &closed.counts, phi));
         }

@@ -120,7 +120,8 @@ impl ArmCounter {
         let mut count = self.difference(scope, &raws, young, role);
         if seconds {
             self.charge_seconds(&raws, &mut count);
-        } else {
+        } else if sides.guardrail.maturity.is_none() {
+            // What comes late is about requests of another time.
             check(&count, role)?;
         }
         count.bad_exists = bad.is_some();
@@ -178,12 +179,13 @@ impl ArmCounter {
 
     fn difference(&mut self, scope: &Scope<'_>, raws: &[Raw<'_>], young: &BTreeSet<String>, role: Role) -> ArmCount {
         let half = first_half(raws.iter().map(|raw| raw.target));
+        let from_zero = scope.part.is_some_and(|part| part.from_zero);
         let samples: Vec<TargetSample> = raws
             .iter()
             .map(|raw| TargetSample {
                 arm: if half.contains(raw.target) { Half::Champion } else { Half::Candidate },
                 target: raw.target.to_owned(),
-                start_time: young.contains(raw.target).then_some(WITHIN_THE_ATTEMPT),
+                start_time: (from_zero || young.contains(raw.target)).then_some(WITHIN_THE_ATTEMPT),
                 total: Some(raw.total),
                 bad: raw.bad,
             })

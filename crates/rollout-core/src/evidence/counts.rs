@@ -6,6 +6,7 @@ use anytime_stats::merge::ClosedWindow;
 use anytime_stats::{InvalidParameter, Tally, Window};
 use serde::{Deserialize, Serialize};
 
+use super::cohorts::CohortCounts;
 use super::comparison::{Bounds, Comparison, Saved as SavedComparison, Terms, Tick};
 use super::counting::{ArmCount, ArmCounter, Sides};
 use super::family::expected;
@@ -15,8 +16,8 @@ use super::scatter::Scatter;
 use super::series::Role;
 use super::share::ShareCounts;
 use super::slices::{Census, Saved as SavedSlices, Slices};
-use super::{Lens, TickTimes};
-use crate::plan::{CountBound, CountSource, Guardrail, Paired, Reference, Test, Win};
+use super::{Lens, TickTimes, Weighty};
+use crate::plan::{Cohorts, CountBound, CountSource, Guardrail, Maturity, Paired, Reference, Test, Win};
 use crate::verdict::Unmeasurable;
 
 /// State of one guardrail on counts.
@@ -29,6 +30,27 @@ pub(crate) struct CountState {
     pub(super) comparisons: Vec<Comparison>,
     pub(super) moving: Moving,
     slices: Option<Box<Slices>>,
+    severe: Option<Box<SevereCounts>>,
+}
+
+/// The worse events of a guardrail whose critical bound counts only these.
+#[derive(Clone, Debug, PartialEq)]
+struct SevereCounts {
+    /// The guardrail as they are judged: worse events are its bad ones, and the critical bound is both of its bounds.
+    one: Guardrail,
+    state: CountState,
+}
+
+impl SevereCounts {
+    fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Option<Result<Self, InvalidParameter>> {
+        let mut one = Guardrail { slices: None, win: None, ..guardrail.clone() };
+        let Test::Counts { bad, severe, target, critical, or_not_worse_than_stable, .. } = &mut one.test else { return None };
+        *bad = severe.take()?.bad;
+        (*target, *or_not_worse_than_stable) = (*critical, false);
+        let state = CountState::new(&one, terms, started).transpose()?;
+        // How traffic is split is read off the whole.
+        Some(state.map(|state| Self { one, state: CountState { counts_requests: false, ..state } }))
+    }
 }
 
 /// The counters of the arms.
@@ -54,6 +76,9 @@ pub(super) struct Moving {
     pub share: ShareCounts,
     /// Whether the guardrail counted in the stage of the last instant.
     active: bool,
+    /// Cohorts of requests whose labels are not yet old enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cohorts: Option<Box<CohortCounts>>,
 }
 
 /// Saved state of one guardrail on counts.
@@ -65,6 +90,8 @@ pub(super) struct Saved {
     moving: Moving,
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     slices: Option<Box<SavedSlices>>,
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    severe: Option<Box<Saved>>,
 }
 
 /// The parts of a test on counts.
@@ -72,23 +99,33 @@ struct Parts<'a> {
     bad: &'a CountSource,
     total: &'a CountSource,
     target: CountBound,
-    critical: CountBound,
+    /// `None` when only worse events count against it, which are counted apart.
+    critical: Option<CountBound>,
     or_not_worse: bool,
     /// For pairs: those in which stable alone was wrong, counted beside those of the candidate.
     stable_bad: Option<&'a CountSource>,
 }
 
+impl Parts<'_> {
+    /// With the bounds as they show in the labels that have come.
+    fn diluted(self, guardrail: &Guardrail) -> Self {
+        let Some(maturity) = &guardrail.maturity else { return self };
+        Self { target: maturity.diluted(self.target), critical: self.critical.map(|bound| maturity.diluted(bound)), ..self }
+    }
+}
+
 fn parts(test: &Test) -> Option<Parts<'_>> {
     match test {
-        Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
+        Test::Counts { bad, severe, total, target, critical, or_not_worse_than_stable } => {
             let or_not_worse = *or_not_worse_than_stable;
-            Some(Parts { bad, total, target: *target, critical: *critical, or_not_worse, stable_bad: None })
+            let critical = severe.is_none().then_some(*critical);
+            Some(Parts { bad, total, target: *target, critical, or_not_worse, stable_bad: None })
         }
         Test::Paired(pairs) => Some(Parts {
             bad: &pairs.candidate_wrong,
             total: &pairs.total,
             target: Paired::bound(pairs.target),
-            critical: Paired::bound(pairs.critical),
+            critical: Some(Paired::bound(pairs.critical)),
             or_not_worse: false,
             stable_bad: Some(&pairs.stable_wrong),
         }),
@@ -101,8 +138,9 @@ impl CountState {
     pub(super) fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Option<Self>, InvalidParameter> {
         let Some(parts) = parts(&guardrail.test) else { return Ok(None) };
         let terms = Terms { or_not_worse: parts.or_not_worse, ..*terms };
+        let parts = parts.diluted(guardrail);
         let mut comparisons = Vec::new();
-        let (target, critical) = (count_reference(parts.target), count_reference(parts.critical));
+        let (target, critical) = (count_reference(parts.target), parts.critical.map(count_reference));
         let promised = match guardrail.win {
             Some(Win::Ratio { factor, versus }) => Some((CountBound::Ratio { factor, versus }, versus)),
             Some(Win::Level(_)) | None => None,
@@ -110,14 +148,14 @@ impl CountState {
         for reference in [Reference::Stable, Reference::Baseline] {
             let bounds = Bounds {
                 target: (target == reference).then_some(parts.target),
-                critical: (critical == reference).then_some(parts.critical),
+                critical: parts.critical.filter(|_| critical == Some(reference)),
                 win: promised.filter(|(_, versus)| *versus == reference).map(|(bound, _)| bound),
             };
             if bounds.target.is_some() || bounds.critical.is_some() || bounds.win.is_some() {
                 comparisons.push(Comparison::new(role_of(reference), bounds, &terms)?);
             }
         }
-        let compared = [Some(target), Some(critical), promised.map(|(_, versus)| versus)];
+        let compared = [Some(target), critical, promised.map(|(_, versus)| versus)];
         let baseline = compared.contains(&Some(Reference::Baseline)).then(|| ArmCounter::new(started));
         let moving = Moving {
             candidate: ArmCounter::new(started),
@@ -129,10 +167,17 @@ impl CountState {
             ratio: StratifiedRatio::default(),
             share: ShareCounts::default(),
             active: false,
+            cohorts: guardrail.maturity.as_ref().and_then(|m| m.cohorts.as_ref()).map(|_| Box::new(CohortCounts::new(started))),
         };
         let counts_events = !matches!(parts.total, CountSource::PodSeconds);
-        let counts_requests = counts_events && guardrail.pod_label.is_none() && parts.stable_bad.is_none();
-        Ok(Some(Self { counts_requests, counts_events, comparisons, moving, slices: None }))
+        let counts_requests = counts_events && guardrail.maturity.is_none() && guardrail.pod_label.is_none() && parts.stable_bad.is_none();
+        Ok(Some(Self { counts_requests, counts_events, comparisons, moving, slices: None, severe: None }))
+    }
+
+    /// The same with the worse events that the guardrail tells from its bad ones; an error when their bound is outside its domain.
+    pub(super) fn with_severe(mut self, guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Self, InvalidParameter> {
+        self.severe = SevereCounts::new(guardrail, terms, started).transpose()?.map(Box::new);
+        Ok(self)
     }
 
     /// The same with the slices that the guardrail asks for; an error when their bound is outside its domain.
@@ -165,6 +210,9 @@ impl CountState {
     pub(super) fn absorb(&mut self, lens: &Lens<'_>, guardrail: &Guardrail, times: &TickTimes, active: bool) -> Result<(), Unmeasurable> {
         let Some(parts) = parts(&guardrail.test) else { return Ok(()) };
         let sides = Sides { guardrail, bad: parts.bad, total: parts.total };
+        if let Some((maturity, cohorts)) = guardrail.maturity.as_ref().and_then(|maturity| Some((maturity, maturity.cohorts.as_ref()?))) {
+            return self.absorb_cohorts(lens, &sides, (maturity, cohorts), times, active);
+        }
         // Before the whole is counted: a slice that appears now is new to pods that were known until now.
         let census = self.prepare_slices(lens);
         let moving = &mut self.moving;
@@ -179,12 +227,13 @@ impl CountState {
             })
             .or_else(|| more_than_all(&parts, [&candidate, &stable]))
             .or_else(|| census.as_ref().and_then(|census| census.as_ref().err().cloned()));
-        let times_of_slices = TickTimes { judged: if problem.is_none() { times.judged } else { 0.0 }, ..*times };
+        let times_of_parts = TickTimes { judged: if problem.is_none() { times.judged } else { 0.0 }, ..*times };
+        let severe = self.severe.as_mut().map_or(Ok(()), |severe| severe.state.absorb(lens, &severe.one, &times_of_parts, active));
         let sliced = match (&mut self.slices, &census) {
-            (Some(slices), Some(Ok(census))) => slices.absorb(lens, census, &times_of_slices, active),
+            (Some(slices), Some(Ok(census))) => slices.absorb(lens, census, &times_of_parts, active),
             _ => Ok(()),
         };
-        let problem = problem.or(sliced.err());
+        let problem = problem.or(severe.err()).or(sliced.err());
         let moving = &mut self.moving;
         moving.active = active;
         if active {
@@ -197,13 +246,49 @@ impl CountState {
             if let Ok(stable) = &stable {
                 self.moving.scatter.absorb(times.seconds(), stable.halves.0, stable.halves.1);
             }
-            self.fold(times, &counts, problem.is_none());
+            let age = guardrail.maturity.as_ref().map(|maturity| maturity.age.num_milliseconds());
+            self.fold(times, Weighty::of(times.since, times.settled, age), &counts, problem.is_none());
             if self.counts_requests {
                 let whole = [&candidate, &stable].into_iter().all(|arm| arm.as_ref().is_ok_and(ArmCount::is_whole));
                 self.moving.share.absorb(times, counts.candidate.total, counts.stable.total, whole);
             }
         }
         problem.map_or(Ok(()), Err)
+    }
+
+    /// Counts one instant of labels that say of which cohort they are; only cohorts that came of age are judged.
+    fn absorb_cohorts(
+        &mut self,
+        lens: &Lens<'_>,
+        sides: &Sides<'_>,
+        planned: (&Maturity, &Cohorts),
+        times: &TickTimes,
+        active: bool,
+    ) -> Result<(), Unmeasurable> {
+        let shown = self.shown();
+        let Self { moving, comparisons, .. } = self;
+        let Some(cohorts) = &mut moving.cohorts else { return Ok(()) };
+        let (mature, outcome) = cohorts.absorb(lens, sides, planned, times, active);
+        moving.active = active;
+        if !active {
+            return outcome;
+        }
+        let judged = if outcome.is_ok() { times.judged } else { 0.0 };
+        for comparison in comparisons.iter_mut() {
+            comparison.grid(judged);
+        }
+        for cohort in mature {
+            moving.scatter.absorb(cohort.end - cohort.start, cohort.halves.0, cohort.halves.1);
+            for comparison in comparisons.iter_mut() {
+                let window = cohort.window(comparison.reference);
+                comparison.judge(&window, &moving.scatter);
+                if comparison.reference == shown {
+                    moving.seen += window.counts;
+                    show(&mut moving.difference, &mut moving.ratio, &moving.scatter, Some(window));
+                }
+            }
+        }
+        outcome
     }
 
     /// Which slices there are at this instant; `None` for a guardrail without slices.
@@ -213,7 +298,7 @@ impl CountState {
         self.slices.as_mut().map(|slices| slices.prepare(&lens.scope, &whole))
     }
 
-    fn fold(&mut self, times: &TickTimes, counts: &ArmCounts, measured: bool) {
+    fn fold(&mut self, times: &TickTimes, weighty: Weighty, counts: &ArmCounts, measured: bool) {
         let shown = self.shown();
         for comparison in &mut self.comparisons {
             let tick = Tick {
@@ -221,10 +306,12 @@ impl CountState {
                 end: times.end as f64 / 1000.0,
                 counts: Window::new(counts.of(comparison.reference), counts.candidate),
                 judged: if measured { times.judged } else { 0.0 },
-                settled: times.settled as f64 / 1000.0,
+                settled: weighty.proof as f64 / 1000.0,
+                mature: weighty.harm as f64 / 1000.0,
             };
             let closed = comparison.absorb(&tick, &self.moving.scatter);
-            if comparison.reference == shown {
+            // What has no weight is not shown either: it would look like a difference.
+            if comparison.reference == shown && tick.start >= tick.mature {
                 self.moving.seen += tick.counts;
                 show(&mut self.moving.difference, &mut self.moving.ratio, &self.moving.scatter, closed);
             }
@@ -232,10 +319,10 @@ impl CountState {
     }
 
     /// Closes open windows at a change of traffic.
-    pub(super) fn moved(&mut self, settled: i64, new_stage: bool) {
+    pub(super) fn moved(&mut self, weighty: Weighty, new_stage: bool) {
         let shown = self.shown();
         for comparison in &mut self.comparisons {
-            let closed = comparison.close(&self.moving.scatter, settled as f64 / 1000.0);
+            let closed = comparison.close(&self.moving.scatter, weighty);
             if comparison.reference == shown {
                 show(&mut self.moving.difference, &mut self.moving.ratio, &self.moving.scatter, closed);
             }
@@ -245,8 +332,14 @@ impl CountState {
             }
         }
         self.moving.share = ShareCounts::default();
+        if let Some(cohorts) = &mut self.moving.cohorts {
+            cohorts.moved(new_stage);
+        }
         if let Some(slices) = &mut self.slices {
-            slices.moved(settled, new_stage);
+            slices.moved(weighty, new_stage);
+        }
+        if let Some(severe) = &mut self.severe {
+            severe.state.moved(weighty, new_stage);
         }
     }
 
@@ -265,8 +358,16 @@ impl CountState {
         self.proving().and_then(|c| c.proof.as_ref()).map_or(0.0, super::family::Proof::log_e)
     }
 
+    /// The counts of worse events, when only these count against the critical bound.
+    pub(crate) fn severe(&self) -> Option<&Self> {
+        self.severe.as_ref().map(|severe| &severe.state)
+    }
+
     /// Now and highest log e-value of harm against critical.
     pub(crate) fn log_e_harm(&self) -> (f64, f64) {
+        if let Some(severe) = self.severe() {
+            return severe.log_e_harm();
+        }
         self.comparisons.iter().find_map(|c| c.critical.as_ref()).map_or((0.0, 0.0), |h| (h.log_e(), h.peak()))
     }
 
@@ -288,6 +389,11 @@ impl CountState {
     /// Whether the arms have requests to be judged by; `None` where it counts pod-seconds, which pass by themselves.
     pub(super) fn has_requests(&self) -> Option<bool> {
         self.counts_events.then(|| self.comparisons.iter().any(|comparison| !comparison.state.idle))
+    }
+
+    /// Whether proof windows of the stage are in, of this step or of one before.
+    pub(crate) fn stage_windows(&self) -> f64 {
+        self.proving().map_or(0.0, |c| c.state.stage_windows)
     }
 
     /// Counts seen so far: reference of the target beside the candidate.
@@ -336,6 +442,7 @@ impl CountState {
             comparisons: self.comparisons.iter().map(Comparison::save).collect(),
             moving: self.moving.clone(),
             slices: self.slices.as_ref().map(|slices| Box::new(slices.save())),
+            severe: self.severe.as_ref().map(|severe| Box::new(severe.state.save())),
         }
     }
 
@@ -346,6 +453,11 @@ impl CountState {
         self.moving = saved.moving;
         if let Some((slices, saved)) = self.slices.as_mut().zip(saved.slices) {
             slices.load(*saved)?;
+        }
+        match (self.severe.as_mut(), saved.severe) {
+            (Some(severe), Some(saved)) => severe.state.load(*saved)?,
+            (None, None) => {}
+            _ => return Err(InvalidParameter { name: "severe", expected: "as the plan has it" }),
         }
         self.comparisons.iter_mut().zip(saved.comparisons).try_for_each(|(comparison, saved)| comparison.load(saved))
     }

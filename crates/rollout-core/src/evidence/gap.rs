@@ -12,7 +12,7 @@ use super::scatter::Scatter;
 use super::series::Role;
 use super::sift::{Part, Pick, Scope};
 use super::slices::{Census, census};
-use super::{Lens, TickTimes};
+use super::{Lens, TickTimes, Weighty};
 use crate::plan::{CountBound, Gap, Guardrail, Reference};
 use crate::verdict::Unmeasurable;
 
@@ -90,7 +90,7 @@ impl GapState {
         let census = read(&lens.scope, &sides, gap)?;
         let (mut counted, mut problem, mut bad_exists) = (Vec::new(), None, false);
         for (group, value) in self.moving.groups.iter_mut().zip(&gap.groups) {
-            let part = Part { label: &gap.label, pick: Pick::Only(value), present: &census.present };
+            let part = Part { label: &gap.label, pick: Pick::Only(value), present: &census.present, from_zero: false };
             let scope = Scope { part: Some(part), ..lens.scope };
             let mut count = |counter: &mut ArmCounter, role| match counter.count(&scope, &sides, role) {
                 Ok(count) => {
@@ -128,6 +128,7 @@ impl GapState {
             counts,
             judged: if measured { times.judged } else { 0.0 },
             settled: times.settled as f64 / 1000.0,
+            mature: f64::NEG_INFINITY,
         };
         let of = |group: usize| counts.get(group).copied().unwrap_or_default();
         for (worse, better, pair) in &mut self.pairs {
@@ -149,18 +150,17 @@ impl GapState {
         self.moving.peaks = (self.moving.peaks.0.max(harm), self.moving.peaks.1.max(warning));
     }
 
-    pub(super) fn moved(&mut self, settled: i64, new_stage: bool) {
-        let settled = settled as f64 / 1000.0;
+    pub(super) fn moved(&mut self, weighty: Weighty, new_stage: bool) {
         let scatter = &self.moving.scatter;
         for (_, _, pair) in &mut self.pairs {
-            pair.close(scatter, settled);
+            pair.close(scatter, weighty);
             pair.state.step_windows = 0;
             if new_stage {
                 pair.restart_proof();
             }
         }
         for change in self.changes.iter_mut().flatten() {
-            change.close(scatter, settled);
+            change.close(scatter, weighty);
         }
         self.keep_peaks();
     }

@@ -20,7 +20,7 @@ impl Evidence {
         }
         let lens =
             Lens { plan, scope: Scope { arms, readings, instant, limit: freshness(plan), part: None }, window: seconds(plan.window) };
-        let times = TickTimes { start: self.clocks.last, end: instant, judged: 0.0, settled: self.place.settled };
+        let times = TickTimes { start: self.clocks.last, end: instant, judged: 0.0, settled: self.place.settled, since: self.place.since };
         let counts = |guardrail: &Guardrail| self.place.kind.is_some_and(|kind| guardrail.stages.contains(&kind));
         self.guardrails
             .iter()

@@ -1,5 +1,5 @@
-//! Guardrails on gauges: a level averaged over batches and tested with its autocorrelation, and a hard limit that one sample can cross.
-//! Says nothing about why a level differs: machines differ too, so a comparison needs several pods per arm.
+//! Guardrails on gauges: a level averaged over batches and tested with its autocorrelation. Where less is worse, both the level and its bounds are
+//! taken with the other sign, so that there is one test. Says nothing about why a level differs: machines differ too, so a comparison needs several pods per arm.
 
 use anytime_stats::{GaugePlan, GaugeProcess, InvalidParameter, Side};
 use serde::{Deserialize, Serialize};
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::counts::role_of;
 use super::query::{Sought, level_reference};
 use super::series::Role;
-use super::{Crossing, Lens, TickTimes};
-use crate::plan::{Guardrail, LevelBound, Selector, Win};
+use super::{Lens, TickTimes};
+use crate::plan::{Direction, Guardrail, LevelBound, Selector, Win};
 use crate::verdict::Unmeasurable;
 
 /// Proof windows in one batch: five minutes at the default window of one.
@@ -57,9 +57,18 @@ struct Basis {
 pub(crate) struct LevelBounds {
     pub target: LevelBound,
     pub critical: LevelBound,
+    pub direction: Direction,
 }
 
 impl LevelBounds {
+    /// The bound as the process sees it.
+    const fn margin(self, bound: LevelBound) -> f64 {
+        match bound {
+            LevelBound::Difference { margin, .. } => margin,
+            LevelBound::Absolute(limit) => self.direction.sign() * limit,
+        }
+    }
+
     /// What is compared with, once each.
     fn bases(self) -> Vec<Option<Role>> {
         let mut bases = vec![basis(self.target), basis(self.critical)];
@@ -70,14 +79,6 @@ impl LevelBounds {
 
 fn basis(bound: LevelBound) -> Option<Role> {
     level_reference(bound).map(role_of)
-}
-
-/// The margin of a bound, in the gauge's unit.
-pub(crate) const fn margin(bound: LevelBound) -> f64 {
-    match bound {
-        LevelBound::Difference { margin, .. } => margin,
-        LevelBound::Absolute(limit) => limit,
-    }
 }
 
 impl LevelState {
@@ -121,7 +122,7 @@ impl LevelState {
         if self.elapsed + 1e-9 >= lens.window * WINDOWS_PER_BATCH {
             self.close(bounds, times.settled);
             if let Some(Win::Level(level)) = guardrail.win {
-                self.won = self.log_e_win(level).1;
+                self.won = self.log_e_win(bounds.direction.sign() * level).1;
             }
         }
         values.map(drop)
@@ -140,7 +141,7 @@ impl LevelState {
             .bases()
             .into_iter()
             .map(|versus| {
-                let Some(role) = versus else { return Ok(own) };
+                let Some(role) = versus else { return Ok(bounds.direction.sign() * own) };
                 let (other, others) = read(role)?;
                 if pods.min(others) < LEAST_PODS {
                     let message = format!(
@@ -171,7 +172,7 @@ impl LevelState {
         self.peaks = (self.peaks.0.max(warning), self.peaks.1.max(harm));
     }
 
-    /// Log e-value of a level below `level`, now and highest: over the whole attempt, so that what was shown once stays shown.
+    /// Log e-value of a level below `level`, as the process sees it, now and highest: over the whole attempt, so that what was shown once stays shown.
     pub(crate) fn log_e_win(&self, level: f64) -> (f64, f64) {
         let now = self.bases.get(self.target).map_or(0.0, |basis| basis.attempt.log_e(Side::Proof, level));
         (now, self.won.max(now))
@@ -188,14 +189,14 @@ impl LevelState {
     }
 
     fn log_e_harm_now(&self, bounds: LevelBounds) -> (f64, f64) {
-        let harm = |index: usize, bound| self.bases.get(index).map_or(0.0, |b| b.attempt.log_e(Side::Harm, margin(bound)));
+        let harm = |index: usize, bound| self.bases.get(index).map_or(0.0, |b| b.attempt.log_e(Side::Harm, bounds.margin(bound)));
         (harm(self.target, bounds.target), harm(self.critical, bounds.critical))
     }
 
     /// Log e-values: proof, harm against critical (now, highest), harm against target (now, highest).
     pub(crate) fn log_es(&self, bounds: LevelBounds) -> (f64, (f64, f64), (f64, f64)) {
         let (warning, harm) = self.log_e_harm_now(bounds);
-        let proof = self.proving().map_or(0.0, |stage| stage.log_e(Side::Proof, margin(bounds.target)));
+        let proof = self.proving().map_or(0.0, |stage| stage.log_e(Side::Proof, bounds.margin(bounds.target)));
         (proof, (harm, self.peaks.1), (warning, self.peaks.0))
     }
 
@@ -207,31 +208,4 @@ impl LevelState {
 
 fn process(plan: GaugePlan, compares: bool) -> Result<GaugeProcess, InvalidParameter> {
     if compares { GaugeProcess::difference(plan) } else { GaugeProcess::level(plan) }
-}
-
-/// State of a hard limit.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct LimitState {
-    /// The largest value at the last instant.
-    pub latest: Option<f64>,
-    /// The first crossing of critical.
-    pub crossed: Option<Crossing>,
-}
-
-impl LimitState {
-    pub(super) fn absorb(
-        &mut self,
-        lens: &Lens<'_>,
-        (guardrail, series, critical): (&Guardrail, &Selector, f64),
-        times: &TickTimes,
-        active: bool,
-    ) -> Result<(), Unmeasurable> {
-        let found = lens.scope.fresh(&Sought::of(guardrail, series, ""), Role::Candidate)?;
-        let peak = found.peak(times.start, lens.scope.instant)?;
-        self.latest = peak.map(|(value, _)| value);
-        if let Some((value, target)) = peak.filter(|(value, _)| active && self.crossed.is_none() && *value > critical) {
-            self.crossed = Some(Crossing { at: lens.scope.instant, value, target: target.to_owned() });
-        }
-        Ok(())
-    }
 }

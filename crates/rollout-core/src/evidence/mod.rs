@@ -4,6 +4,7 @@
 //! state. It reaches no verdict; [`crate::judge`] does.
 
 mod checkpoint;
+mod cohorts;
 mod comparison;
 mod counting;
 mod counts;
@@ -14,6 +15,7 @@ mod gap;
 mod glance;
 mod history;
 mod level;
+mod limit;
 mod query;
 mod scatter;
 mod series;
@@ -35,10 +37,11 @@ pub(crate) use drift::DriftState;
 pub(crate) use energy::{EnergyState, LOAD};
 pub(crate) use gap::{GapState, pairs as gap_pairs};
 pub use history::{History, SPAN as HISTORY_SPAN};
-pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, LimitState, WINDOWS_PER_BATCH};
+pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, WINDOWS_PER_BATCH};
+pub(crate) use limit::{LIMIT_TICKS, LimitState, Standing};
 pub use series::{Arm, Arms, Query, Reading, Readings, Sample, Series};
 pub(crate) use share::ShareCounts;
-pub(crate) use slices::{SliceName, Slices};
+pub(crate) use slices::{SLOTS as SLICE_SLOTS, SliceName, Slices};
 pub(crate) use traffic::{SAMPLE_RATIO_ALPHA, Traffic};
 pub(crate) use tripwire::TripwireState;
 
@@ -79,6 +82,8 @@ struct Fixed {
     has_requests: bool,
     /// Whether the share that the candidate should have is known; that of recorded traffic is not.
     has_split: bool,
+    /// Age at which the labels of each guardrail count, in milliseconds.
+    ages: Vec<Option<i64>>,
 }
 
 /// Instants and times; milliseconds since the epoch, and seconds.
@@ -165,6 +170,24 @@ pub(crate) struct TickTimes {
     judged: f64,
     /// Until when traffic settles.
     settled: i64,
+    /// Since when traffic is what it is.
+    since: i64,
+}
+
+/// From when on what is counted has weight, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weighty {
+    /// In the proof.
+    pub proof: i64,
+    /// Against the candidate.
+    pub harm: i64,
+}
+
+impl Weighty {
+    /// Where traffic changed at `since` and settles until `settled`, for labels that come late by `age`: nothing younger tells the models apart.
+    pub(crate) fn of(since: i64, settled: i64, age: Option<i64>) -> Self {
+        age.map_or(Self { proof: settled, harm: i64::MIN }, |age| Self { proof: settled.max(since + age), harm: since + age })
+    }
 }
 
 impl TickTimes {
@@ -186,6 +209,11 @@ impl Evidence {
                 settle: plan.settle.num_milliseconds(),
                 has_requests: plan.requests.is_some(),
                 has_split: true,
+                ages: plan
+                    .guardrails
+                    .iter()
+                    .map(|guardrail| guardrail.maturity.as_ref().map(|maturity| maturity.age.num_milliseconds()))
+                    .collect(),
             },
             clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, judged: 0.0, step_settled: 0.0 },
             place: Place {
@@ -237,7 +265,13 @@ impl Evidence {
         let lens =
             Lens { plan, scope: Scope { arms, readings, instant, limit: freshness(plan), part: None }, window: seconds(plan.window) };
         let gap = (instant - self.clocks.last).min(freshness(plan));
-        let times = TickTimes { start: self.clocks.last, end: instant, judged: gap as f64 / 1000.0, settled: self.place.settled };
+        let times = TickTimes {
+            start: self.clocks.last,
+            end: instant,
+            judged: gap as f64 / 1000.0,
+            settled: self.place.settled,
+            since: self.place.since,
+        };
         self.traffic.absorb(&lens, &times);
         self.traffic.expected = traffic::expected_share(plan, &self.place).filter(|_| self.fixed.has_split);
         let (mut any_active, mut any_measured) = (false, false);
@@ -271,8 +305,8 @@ impl Evidence {
         if let Some(expected) = self.traffic.expected {
             self.traffic.closed += self.share().map_or(0.0, |share| share.log_e(expected.share, expected.unit));
         }
-        for tracked in &mut self.guardrails {
-            tracked.moved(self.place.settled, new_stage);
+        for (tracked, age) in self.guardrails.iter_mut().zip(&self.fixed.ages) {
+            tracked.moved(Weighty::of(self.place.since, self.place.settled, *age), new_stage);
         }
         (self.traffic.requests, self.traffic.expected) = (ShareCounts::default(), None);
         let since = at.timestamp_millis();
@@ -286,8 +320,8 @@ impl Evidence {
 
     /// Traffic was moved at `at` by something else than a step of the plan: open windows close and traffic settles, nothing starts anew.
     pub fn disturbed(&mut self, at: DateTime<Utc>) {
-        for tracked in &mut self.guardrails {
-            tracked.moved(self.place.settled, false);
+        for (tracked, age) in self.guardrails.iter_mut().zip(&self.fixed.ages) {
+            tracked.moved(Weighty::of(self.place.since, self.place.settled, *age), false);
         }
         (self.traffic.requests, self.traffic.expected) = (ShareCounts::default(), None);
         self.place.settled = self.place.settled.max(at.timestamp_millis() + self.fixed.settle);
@@ -357,13 +391,11 @@ impl Tracked {
             (State::Gap(gap), Test::Gap(test)) => gap.absorb(lens, (guardrail, test), times, active),
             (State::Energy(energy), Test::Energy(test)) => energy.absorb(lens, (guardrail, test), times, active),
             (State::Drift(drift), Test::Drift(test)) => drift.absorb(lens, (guardrail, test), times, active),
-            (State::Level(level), Test::Level { series, target, critical, .. }) => {
-                let bounds = LevelBounds { target: *target, critical: *critical };
+            (State::Level(level), Test::Level { series, target, critical, direction, .. }) => {
+                let bounds = LevelBounds { target: *target, critical: *critical, direction: *direction };
                 level.absorb(lens, (guardrail, series, bounds), times, active)
             }
-            (State::Limit(limit), Test::Limit { series, critical, .. }) => {
-                limit.absorb(lens, (guardrail, series, *critical), times, active)
-            }
+            (State::Limit(limit), Test::Limit { .. }) => limit.absorb(lens, guardrail, times, active),
             (State::Tripwire(tripwire), Test::Tripwire { series }) => tripwire.absorb(lens, (guardrail, series), active),
             (State::Broken(message), _) => Err(Unmeasurable::NotComparable { message: message.clone() }),
             _ => Err(Unmeasurable::NotComparable {
@@ -385,14 +417,15 @@ impl Tracked {
         }
     }
 
-    fn moved(&mut self, settled: i64, new_stage: bool) {
+    fn moved(&mut self, weighty: Weighty, new_stage: bool) {
         match &mut self.state {
-            State::Counts(counts) => counts.moved(settled, new_stage),
-            State::Gap(gap) => gap.moved(settled, new_stage),
-            State::Drift(drift) => drift.moved(settled, new_stage),
+            State::Counts(counts) => counts.moved(weighty, new_stage),
+            State::Gap(gap) => gap.moved(weighty, new_stage),
+            State::Drift(drift) => drift.moved(weighty.proof, new_stage),
             State::Energy(energy) => energy.moved(new_stage),
             State::Level(level) => level.moved(new_stage),
-            State::Limit(_) | State::Tripwire(_) | State::Broken(_) => {}
+            State::Limit(limit) => limit.moved(),
+            State::Tripwire(_) | State::Broken(_) => {}
         }
         self.problem_since = None;
     }
@@ -418,7 +451,10 @@ impl State {
         };
         Ok(match &guardrail.test {
             Test::Counts { .. } | Test::Paired(_) => match CountState::new(guardrail, &terms(&risk), started)? {
-                Some(counts) => Self::Counts(Box::new(counts.with_slices(guardrail, &terms(&risk.of_slice()), started)?)),
+                Some(counts) => {
+                    let counts = counts.with_severe(guardrail, &terms(&risk), started)?;
+                    Self::Counts(Box::new(counts.with_slices(guardrail, &terms(&risk.of_slice()), started)?))
+                }
                 None => Self::Broken(guardrail.name.clone()),
             },
             Test::Gap(gap) => {
@@ -430,8 +466,8 @@ impl State {
                 Self::Energy(Box::new(EnergyState::new(energy, attempt_windows / WINDOWS_PER_BATCH / 2.0, alphas, started)?))
             }
             Test::Drift(drift) => Self::Drift(Box::new(DriftState::new(drift, window, &risk)?)),
-            Test::Level { target, critical, .. } => {
-                let bounds = LevelBounds { target: *target, critical: *critical };
+            Test::Level { target, critical, direction, .. } => {
+                let bounds = LevelBounds { target: *target, critical: *critical, direction: *direction };
                 let alphas = (risk.proof_alpha, risk.harm_alpha);
                 Self::Level(Box::new(LevelState::new(bounds, attempt_windows / WINDOWS_PER_BATCH / 2.0, alphas)?))
             }

@@ -234,8 +234,9 @@ pub(super) fn roles(test: &Test) -> Vec<Role> {
         }
         // A gap or a drift on stable as well is the world's, not the candidate's.
         Test::Gap(_) | Test::Drift(_) | Test::Energy(_) | Test::Tripwire { .. } => compare(Some(Reference::Stable)),
+        Test::Limit { critical, .. } => compare(critical.versus()),
         // Pairs are counted once, beside the candidate.
-        Test::Paired(_) | Test::Limit { .. } => {}
+        Test::Paired(_) => {}
     }
     roles.sort();
     roles.dedup();

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::plan::Selector;
 use crate::revision::RevisionId;
 use crate::verdict::Unmeasurable;
@@ -139,7 +141,7 @@ pub struct Arms {
 }
 
 /// The part an arm plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Role {
     Candidate,
     Stable,

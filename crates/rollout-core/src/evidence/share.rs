@@ -130,7 +130,7 @@ mod tests {
         let mut counts = ShareCounts::default();
         for (i, (candidate, stable)) in ticks.iter().enumerate() {
             let at = i64::try_from(i).unwrap() * 1000;
-            counts.absorb(&TickTimes { start: at, end: at + 1000, judged: 1.0, settled: 2000 }, *candidate, *stable, true);
+            counts.absorb(&TickTimes { start: at, end: at + 1000, judged: 1.0, settled: 2000, since: 0 }, *candidate, *stable, true);
         }
         counts
     }
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn an_arm_that_is_not_to_be_seen_is_no_mismatch() {
         let mut counts = ShareCounts::default();
-        let times = |at: i64| TickTimes { start: at * 1000, end: (at + 1) * 1000, judged: 1.0, settled: 0 };
+        let times = |at: i64| TickTimes { start: at * 1000, end: (at + 1) * 1000, judged: 1.0, settled: 0, since: 0 };
         for at in 0..200 {
             counts.absorb(&times(at), 0.0, 500.0, false);
         }

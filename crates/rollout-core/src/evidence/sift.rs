@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::query::{By, REVISION_LABEL, ROLLOUT_LABEL, Sought, Via};
 use super::series::{Arm, Arms, Reading, Readings, Role, Series};
+use crate::plan::Direction;
 use crate::verdict::Unmeasurable;
 
 /// Labels that say how a series was scraped, not what it measures: two series of one pod that differ only here are the same measurement twice.
@@ -33,6 +34,8 @@ pub(super) struct Part<'a> {
     pub pick: Pick<'a>,
     /// Targets that report the whole, per arm: where a part is missing there, nothing of it happened yet.
     pub present: &'a BTreeMap<Role, BTreeSet<&'a str>>,
+    /// Whether all that its counters hold happened within the attempt, as with a cohort that began in it.
+    pub from_zero: bool,
 }
 
 /// Which values of the label.
@@ -280,21 +283,21 @@ impl Found<'_> {
         Ok(values)
     }
 
-    /// The largest value after `since`, or the newest where there is none, with its target.
-    pub(super) fn peak(&self, since: i64, instant: i64) -> Result<Option<(f64, &str)>, Unmeasurable> {
-        let mut peak: Option<(f64, &str)> = None;
+    /// The worst value after `since`, or the newest where there is none, with its target.
+    pub(super) fn worst(&self, direction: Direction, since: i64, instant: i64) -> Result<Option<(f64, &str)>, Unmeasurable> {
+        let mut worst: Option<(f64, &str)> = None;
         for (target, series) in &self.targets {
             for samples in series.iter().map(|s| s.until(instant)) {
                 let recent = samples.partition_point(|s| s.at <= since).min(samples.len().saturating_sub(1));
                 for sample in samples.get(recent..).unwrap_or_default() {
                     let value = self.finite(target, sample.value)?;
-                    if peak.is_none_or(|(highest, _)| value > highest) {
-                        peak = Some((value, target));
+                    if worst.is_none_or(|(so_far, _)| direction.is_beyond(value, so_far)) {
+                        worst = Some((value, target));
                     }
                 }
             }
         }
-        Ok(peak)
+        Ok(worst)
     }
 
     /// A value that a counter can have.

@@ -11,14 +11,14 @@ use super::counts::{ArmCounters, CountState, Saved as SavedCounts};
 use super::query::{Sought, count_sought, roles};
 use super::series::Role;
 use super::sift::{Part, Pick, Scope};
-use super::{Lens, TickTimes};
+use super::{Lens, TickTimes, Weighty};
 use crate::plan::{Guardrail, Test};
 use crate::verdict::Unmeasurable;
 
 /// Values with a slice of their own.
 const MOST_NAMED: usize = 16;
 /// Slices among which a guardrail's rollback risk for slices is shared: the named ones and the one of all others.
-pub(super) const SLOTS: f64 = (MOST_NAMED + 1) as f64;
+pub(crate) const SLOTS: f64 = (MOST_NAMED + 1) as f64;
 /// Longest value that is kept; two that agree so far are one slice.
 const LONGEST_VALUE: usize = 64;
 
@@ -81,8 +81,12 @@ impl Slices {
     pub(super) fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Option<Result<Self, InvalidParameter>> {
         let slices = guardrail.slices.as_ref()?;
         let mut one = Guardrail { slices: None, win: None, ..guardrail.clone() };
-        if let Test::Counts { target, critical, .. } = &mut one.test {
+        if let Test::Counts { bad, severe, target, critical, .. } = &mut one.test {
             (*target, *critical) = (slices.bound, slices.bound);
+            // What is critical on the whole is so in a part.
+            if let Some(severe) = severe.take() {
+                *bad = severe.bad;
+            }
         }
         let tried = CountState::new(&one, terms, started);
         Some(tried.map(|_| Self { one, terms: *terms, started, label: slices.label.clone(), named: BTreeMap::new(), others: None }))
@@ -115,7 +119,7 @@ impl Slices {
         let named: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let (one, label, mut first) = (&self.one, self.label.as_str(), Ok(()));
         let mut count = |state: &mut CountState, pick: Pick<'_>| {
-            let part = Part { label, pick, present: &census.present };
+            let part = Part { label, pick, present: &census.present, from_zero: false };
             let lens = Lens { plan: lens.plan, scope: Scope { part: Some(part), ..lens.scope }, window: lens.window };
             let outcome = state.absorb(&lens, one, times, active);
             if first.is_ok() {
@@ -155,8 +159,8 @@ impl Slices {
         Some(state.slice(whole, self.started))
     }
 
-    pub(super) fn moved(&mut self, settled: i64, new_stage: bool) {
-        self.each_mut().for_each(|state| state.moved(settled, new_stage));
+    pub(super) fn moved(&mut self, weighty: Weighty, new_stage: bool) {
+        self.each_mut().for_each(|state| state.moved(weighty, new_stage));
     }
 
     pub(super) fn save(&self) -> Saved {

@@ -1,16 +1,17 @@
 //! What is known about one guardrail: its verdict, its numbers and a sentence that says both. Does not weigh guardrails against each other.
 
 use anytime_stats::intervals::proportion_interval;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 
 use super::drift::found_drift;
 use super::energy::found_energy;
 use super::gap::found_gap;
+use super::limit::{found_limit, found_tripwire};
 use super::outlook;
 use super::slices::with_slices;
 use super::text;
-use crate::evidence::{CountState, Crossing, LevelBounds, LevelState, LimitState, Risk, State, Tracked, TripwireState, WINDOWS_PER_BATCH};
-use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Paired, Plan, Test, Win};
+use crate::evidence::{CountState, LevelBounds, LevelState, Risk, State, Tracked, WINDOWS_PER_BATCH};
+use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Maturity, Paired, Plan, Severe, Test, Win};
 use crate::verdict::{Finding, Unmeasurable, Verdict, WinFinding};
 use crate::words;
 
@@ -36,6 +37,10 @@ pub(super) struct Bench<'a> {
     pub attempt: u32,
     /// Why nothing can be measured, such as a wrong split.
     pub trouble: Option<&'a Unmeasurable>,
+    /// Since when traffic is what it is, since when it has settled, and the last instant, in milliseconds.
+    pub since: i64,
+    pub settled: i64,
+    pub last: i64,
 }
 
 impl Bench<'_> {
@@ -43,9 +48,10 @@ impl Bench<'_> {
         let risk = Risk::of(self.plan, guardrail, self.attempt);
         let blank = blank(guardrail, &risk);
         let mut found = match (&tracked.state, &guardrail.test) {
-            (State::Counts(counts), Test::Counts { total, target, .. }) => {
+            (State::Counts(counts), Test::Counts { total, target, severe, .. }) => {
                 let seconds = matches!(total, CountSource::PodSeconds);
-                let bounds = Bounds { target: *target, words: if seconds { Words::Seconds } else { Words::Shares } };
+                let words = if seconds { Words::Seconds } else { Words::Shares };
+                let bounds = Bounds { target: *target, words, severe: severe.as_ref() };
                 let found = found_counts(blank, counts, bounds, &risk);
                 match counts.slices().zip(guardrail.slices.as_ref()) {
                     Some((slices, planned)) => with_slices(found, slices, planned, counts, &risk),
@@ -53,21 +59,25 @@ impl Bench<'_> {
                 }
             }
             (State::Counts(counts), Test::Paired(pairs)) => {
-                found_counts(blank, counts, Bounds { target: Paired::bound(pairs.target), words: Words::Pairs }, &risk)
+                found_counts(blank, counts, Bounds { target: Paired::bound(pairs.target), words: Words::Pairs, severe: None }, &risk)
             }
             (State::Gap(state), Test::Gap(gap)) => found_gap(blank, state, gap, &risk),
             (State::Energy(state), Test::Energy(energy)) => {
                 found_energy(blank, state, energy, scaled(self.plan.window, WINDOWS_PER_BATCH), &risk)
             }
             (State::Drift(state), Test::Drift(drift)) => found_drift(blank, state, drift, &risk),
-            (State::Level(level), Test::Level { unit, target, critical, .. }) => {
-                self.found_level(blank, level, LevelBounds { target: *target, critical: *critical }, unit, &risk)
+            (State::Level(level), Test::Level { unit, target, critical, direction, .. }) => {
+                let bounds = LevelBounds { target: *target, critical: *critical, direction: *direction };
+                self.found_level(blank, level, bounds, unit, &risk)
             }
-            (State::Limit(limit), Test::Limit { unit, target, critical, .. }) => found_limit(blank, limit, unit, (*target, *critical)),
+            (State::Limit(limit), test) => found_limit(blank, limit, test),
             (State::Tripwire(tripwire), _) => found_tripwire(blank, tripwire),
             _ => Found { finding: blank, suspicious: false },
         };
         found.finding.win = promised(guardrail, tracked, &risk);
+        if let (Some(maturity), Verdict::Undecided, false) = (&guardrail.maturity, found.finding.verdict, found.suspicious) {
+            self.say_immature(&mut found.finding, maturity);
+        }
         if let (Some(win), true) = (&found.finding.win, found.finding.verdict == Verdict::Proven) {
             found.finding.message = format!("{}; {}", found.finding.message, text::win(win));
         }
@@ -80,7 +90,7 @@ impl Bench<'_> {
             if let Some(problem) = tracked.problem.as_ref().or(self.trouble) {
                 found.finding.verdict = Verdict::Unmeasurable;
                 found.finding.reason = problem.category().into();
-                found.finding.message = format!("{} cannot be measured: {problem}", guardrail.name);
+                found.finding.message = format!("{} cannot be measured: {problem}{}", guardrail.name, of_profile(guardrail, problem));
                 found.finding.eta = None;
             } else if !tracked.read && found.finding.verdict == Verdict::Proven {
                 found.finding.verdict = Verdict::Undecided;
@@ -91,15 +101,37 @@ impl Bench<'_> {
         found
     }
 
+    /// Says since when labels count, while none does or those of this share of traffic do not yet.
+    fn say_immature(&self, finding: &mut Finding, maturity: &Maturity) {
+        let from = maturity.first_after(self.since, self.settled);
+        if self.last >= from {
+            return;
+        }
+        let time = DateTime::from_timestamp_millis(from).unwrap_or_default().format("%Y-%m-%d %H:%M UTC");
+        let age = words::duration(maturity.age);
+        finding.reason = "Immature".into();
+        finding.eta = None;
+        finding.message = if finding.samples == (0, 0) {
+            let what = if maturity.cohorts.is_some() { "cohort" } else { "labels" };
+            format!("{} has no mature {what} yet, the first at {time}: labels count at an age of {age}", finding.guardrail)
+        } else {
+            format!("{}; labels of this share of the traffic count from {time} on, at an age of {age}", finding.message)
+        };
+    }
+
     fn found_level(&self, finding: Finding, state: &LevelState, bounds: LevelBounds, unit: &str, risk: &Risk) -> Found {
         let (proof, harm, warning) = state.log_es(bounds);
         let compares = matches!(bounds.target, LevelBound::Difference { .. });
+        // The process has the other sign where less is worse.
+        let sign = bounds.direction.sign();
         let say = |value: f64| if compares { text::level_difference(value, unit) } else { text::level(value, unit) };
         let process = state.proving();
         let batches = process.map_or(0, anytime_stats::GaugeProcess::batches);
         let evaluation = process.and_then(|p| p.evaluate(0.0));
-        let value = evaluation.map(|e| e.mean).or(state.latest.filter(|_| !compares));
-        let interval = process.and_then(|p| p.interval(DISPLAY_ALPHA)).map(|i| format!("{} to {}", say(i.lower), say(i.upper)));
+        let value = evaluation.map(|e| sign * e.mean).or(state.latest.filter(|_| !compares));
+        let ends = |lower: f64, upper: f64| if sign < 0.0 { (-upper, -lower) } else { (lower, upper) };
+        let interval = process.and_then(|p| p.interval(DISPLAY_ALPHA)).map(|i| ends(i.lower, i.upper));
+        let interval = interval.map(|(lower, upper)| format!("{} to {}", say(lower), say(upper)));
         let length = words::duration(scaled(self.plan.window, WINDOWS_PER_BATCH));
         let subject = match (value, &interval) {
             (Some(value), Some(interval)) => {
@@ -121,6 +153,17 @@ impl Bench<'_> {
     }
 }
 
+/// What to do when the metric of a built-in guardrail does not exist.
+fn of_profile(guardrail: &Guardrail, problem: &Unmeasurable) -> String {
+    match (&guardrail.profile, problem) {
+        (Some(profile), Unmeasurable::NoSeries { .. } | Unmeasurable::NoSuchEdge { .. } | Unmeasurable::NoSuchLabel { .. }) => format!(
+            "; it is one of profile {profile}: export the metric, give a guardrail of this name of your own, or leave it out with without: [{}]",
+            guardrail.name
+        ),
+        _ => String::new(),
+    }
+}
+
 fn scaled(delta: TimeDelta, factor: f64) -> TimeDelta {
     #[allow(clippy::cast_possible_truncation)]
     TimeDelta::milliseconds((delta.num_milliseconds() as f64 * factor) as i64)
@@ -128,9 +171,11 @@ fn scaled(delta: TimeDelta, factor: f64) -> TimeDelta {
 
 /// The target of a guardrail on counts, and how its counts are said.
 #[derive(Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct Bounds<'a> {
     pub target: CountBound,
     pub words: Words,
+    /// The worse events, when only these are critical.
+    pub severe: Option<&'a Severe>,
 }
 
 /// How counts are said.
@@ -164,7 +209,9 @@ fn promised(guardrail: &Guardrail, tracked: &Tracked, risk: &Risk) -> Option<Win
         (Win::Ratio { factor, versus }, _, State::Counts(counts)) => {
             (text::count_bound(CountBound::Ratio { factor, versus }), counts.log_e_win().1)
         }
-        (Win::Level(level), Test::Level { unit, .. }, State::Level(state)) => (text::level(level, unit), state.log_e_win(level).1),
+        (Win::Level(level), Test::Level { unit, direction, .. }, State::Level(state)) => {
+            (text::level_bound(LevelBound::Absolute(level), unit, *direction), state.log_e_win(direction.sign() * level).1)
+        }
         _ => return None,
     };
     Some(WinFinding { promised, log_e, threshold: risk.win_threshold })
@@ -172,13 +219,20 @@ fn promised(guardrail: &Guardrail, tracked: &Tracked, risk: &Risk) -> Option<Win
 
 fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
     let (target, critical) = match &guardrail.test {
-        Test::Counts { target, critical, .. } => (text::count_bound(*target), text::count_bound(*critical)),
+        Test::Counts { target, critical, severe, .. } => {
+            let slower = severe.as_ref().map_or_else(String::new, |severe| format!(" {}", text::slower(severe)));
+            (text::count_bound(*target), text::count_bound(*critical) + &slower)
+        }
         Test::Paired(pairs) => (text::count_bound(Paired::bound(pairs.target)), text::count_bound(Paired::bound(pairs.critical))),
         Test::Gap(gap) => (text::gap_bound(gap.target), text::gap_bound(gap.critical)),
         Test::Energy(energy) => (text::energy_bound(energy.target, energy.unit()), text::energy_bound(energy.critical, energy.unit())),
         Test::Drift(drift) => (text::plain(drift.target), text::plain(drift.critical)),
-        Test::Level { target, critical, unit, .. } => (text::level_bound(*target, unit), text::level_bound(*critical, unit)),
-        Test::Limit { target, critical, unit, .. } => (text::level(*target, unit), text::level(*critical, unit)),
+        Test::Level { target, critical, unit, direction, .. } => {
+            (text::level_bound(*target, unit, *direction), text::level_bound(*critical, unit, *direction))
+        }
+        Test::Limit { target, critical, unit, direction, .. } => {
+            (text::limit_bound(*target, unit, *direction), text::limit_bound(*critical, unit, *direction))
+        }
         Test::Tripwire { .. } => ("none at all".into(), "none at all".into()),
     };
     Finding {
@@ -202,7 +256,7 @@ fn blank(guardrail: &Guardrail, risk: &Risk) -> Finding {
     }
 }
 
-fn found_counts(finding: Finding, counts: &CountState, bounds: Bounds, risk: &Risk) -> Found {
+fn found_counts(finding: Finding, counts: &CountState, bounds: Bounds<'_>, risk: &Risk) -> Found {
     let evidences = Evidences { name: LOG_E, proof: counts.log_e_proof(), harm: counts.log_e_harm(), warning: counts.log_e_warning() };
     let seen = counts.seen();
     let (value, interval) = estimate(counts, bounds.target);
@@ -242,7 +296,7 @@ pub(super) fn estimate(counts: &CountState, target: CountBound) -> (Option<Strin
 }
 
 /// `accuracy is 31.4pp worse than stable (bad 33.2% of 214 vs 1.8% of 4 203)`.
-pub(super) fn subject(name: &str, counts: &CountState, bounds: Bounds, interval: Option<&str>) -> String {
+pub(super) fn subject(name: &str, counts: &CountState, bounds: Bounds<'_>, interval: Option<&str>) -> String {
     let seen = counts.seen();
     let arm = |t: anytime_stats::Tally| {
         if bounds.words == Words::Seconds {
@@ -252,7 +306,10 @@ pub(super) fn subject(name: &str, counts: &CountState, bounds: Bounds, interval:
         }
     };
     let bad = if bounds.words == Words::Pairs { "wrong alone in" } else { "bad" };
-    let numbers = format!("{bad} {} vs {}", arm(seen.candidate), arm(seen.champion));
+    let mut numbers = format!("{bad} {} vs {}", arm(seen.candidate), arm(seen.champion));
+    if let Some((worse, severe)) = counts.severe().map(CountState::seen).zip(bounds.severe) {
+        numbers = format!("{numbers}; {} {} vs {}", text::slower(severe), arm(worse.candidate), arm(worse.champion));
+    }
     let numbers = interval.map_or_else(|| numbers.clone(), |interval| format!("{numbers}; 95%: {interval}"));
     let (difference, ratio) = counts.estimates();
     let claim = match bounds.target {
@@ -315,50 +372,6 @@ pub(super) fn decided(mut finding: Finding, subject: &str, evidences: &Evidences
     finding.reason = reason.into();
     finding.message = format!("{subject}, {rest}");
     Found { finding, suspicious }
-}
-
-fn found_limit(mut finding: Finding, limit: &LimitState, unit: &str, (target, critical): (f64, f64)) -> Found {
-    let name = finding.guardrail.clone();
-    finding.thresholds = (0.0, 0.0);
-    finding.value = limit.latest.map(|value| text::level(value, unit));
-    if let Some(Crossing { value, target: pod, .. }) = &limit.crossed {
-        finding.verdict = Verdict::Harmful;
-        finding.reason = "LimitExceeded".into();
-        finding.message =
-            format!("{name} reached {} on {pod}, above the limit of {}", text::level(*value, unit), text::level(critical, unit));
-    } else if let Some(value) = limit.latest {
-        let within = value <= target;
-        finding.verdict = if within { Verdict::Proven } else { Verdict::Undecided };
-        finding.reason = if within { "WithinLimit" } else { "AboveTarget" }.into();
-        let place = if within { "within" } else { "above" };
-        finding.message =
-            format!("{name} is at most {} on every pod, {place} the target of {}", text::level(value, unit), text::level(target, unit));
-        finding.samples = (1, 0);
-    }
-    Found { finding, suspicious: false }
-}
-
-fn found_tripwire(mut finding: Finding, tripwire: &TripwireState) -> Found {
-    let name = finding.guardrail.clone();
-    finding.thresholds = (0.0, 0.0);
-    finding.value = Some(text::count(tripwire.moved));
-    finding.samples = (whole(tripwire.moved), 0);
-    if let Some(crossing) = &tripwire.crossed {
-        finding.verdict = Verdict::Harmful;
-        finding.reason = "TripwireCrossed".into();
-        finding.message =
-            format!("{name} moved by {} on {} and not on stable: one is too many", text::count(crossing.value), crossing.target);
-    } else {
-        finding.verdict = Verdict::Proven;
-        let (reason, message) = if tripwire.champion_too {
-            ("ChampionTripsToo", format!("warning: stable trips {name} as well, so it says nothing about the candidate and is left out"))
-        } else {
-            ("NotCrossed", format!("{name} did not move on the candidate"))
-        };
-        finding.reason = reason.into();
-        finding.message = message;
-    }
-    Found { finding, suspicious: false }
 }
 
 pub(super) fn whole(n: f64) -> u64 {

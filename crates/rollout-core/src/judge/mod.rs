@@ -5,6 +5,7 @@ mod drift;
 mod energy;
 mod finding;
 mod gap;
+mod limit;
 mod outlook;
 mod slices;
 mod text;
@@ -52,7 +53,14 @@ pub struct Moment {
 /// Judges all evidence at one moment.
 pub fn judge(plan: &Plan, evidence: &Evidence, moment: &Moment) -> Judgement {
     let trouble = wrong_split(evidence);
-    let bench = Bench { plan, attempt: evidence.attempt, trouble: trouble.as_ref() };
+    let bench = Bench {
+        plan,
+        attempt: evidence.attempt,
+        trouble: trouble.as_ref(),
+        since: evidence.place.since,
+        settled: evidence.place.settled,
+        last: evidence.clocks.last,
+    };
     let kind = evidence.place.kind;
     let found: Vec<Found> = plan
         .guardrails
@@ -76,7 +84,14 @@ pub fn judge(plan: &Plan, evidence: &Evidence, moment: &Moment) -> Judgement {
 /// The failure that one look between two instants finds, before the next instant would: a tripwire or limit that the candidate has crossed by `at`
 /// while users are on it. The evidence stays as it is. `readings` must hold the answers to [`Evidence::glance_queries`].
 pub fn glance(plan: &Plan, evidence: &Evidence, arms: &Arms, at: DateTime<Utc>, readings: &Readings) -> Option<Failure> {
-    let bench = Bench { plan, attempt: evidence.attempt, trouble: None };
+    let bench = Bench {
+        plan,
+        attempt: evidence.attempt,
+        trouble: None,
+        since: evidence.place.since,
+        settled: evidence.place.settled,
+        last: evidence.clocks.last,
+    };
     let seen = evidence.glimpse(plan, arms, at, readings);
     let mut findings = seen.iter().map(|(guardrail, tracked)| bench.find(guardrail, tracked, true).finding);
     findings.find(|finding| finding.verdict == Verdict::Harmful).map(|finding| because(&finding))
@@ -129,8 +144,11 @@ impl Case<'_> {
         self.first_with(Verdict::Harmful)
     }
 
+    /// Statistical ones only: these cannot be proven any more, while a limit may be met again.
     fn warned(&self) -> Option<Failure> {
-        self.first_with(Verdict::Warning)
+        let mut warned =
+            self.guardrails().filter(|(guardrail, found)| guardrail.test.has_risk() && found.finding.verdict == Verdict::Warning);
+        warned.next().map(|(_, found)| because(&found.finding))
     }
 
     /// One missed scrape is not yet a reason to roll back; as long as it takes to be called silent is.
@@ -269,6 +287,8 @@ impl Case<'_> {
         let counted = self.guardrails().zip(&self.evidence.guardrails).filter_map(|((guardrail, found), tracked)| match &tracked.state {
             _ if found.finding.verdict == Verdict::Inactive => None,
             _ if found.finding.verdict == Verdict::Unmeasurable && self.ignored(guardrail) => None,
+            // Once labels were old enough in the stage, a further step need not wait as long again: it has no older ones to show.
+            State::Counts(counts) if guardrail.maturity.is_some() && counts.stage_windows() >= f64::from(STEP_WINDOWS) => None,
             State::Counts(counts) => Some(counts.step_windows()),
             State::Gap(gap) => Some(gap.step_windows()),
             State::Drift(drift) => Some(drift.step_windows()),

@@ -96,7 +96,7 @@ fn tell(finding: &mut crate::verdict::Finding, open: &[&Judged<'_>], planned: &P
 }
 
 fn sentence_of_harm(guardrail: &str, worst: &Judged<'_>, planned: &PlannedSlices, risk: &Risk) -> String {
-    let bounds = Bounds { target: planned.bound, words: Words::Shares };
+    let bounds = Bounds { target: planned.bound, words: Words::Shares, severe: None };
     let (_, interval) = estimate(worst.state, planned.bound);
     format!(
         "{}, beyond the {} allowed in a slice: ln E {} ≥ {}",

@@ -1,6 +1,7 @@
 //! How measurements and bounds are said to people: percentage points, ratios, levels with their units. Judges nothing.
 
-use crate::plan::{CountBound, EnergyBound, LevelBound, Reference};
+use crate::plan::{CountBound, Direction, EnergyBound, LevelBound, LimitBound, Reference, Severe};
+use crate::quantity::{AT_LEAST, duration_text};
 use crate::verdict::WinFinding;
 use crate::words;
 
@@ -113,6 +114,11 @@ pub(crate) fn count_bound_short(bound: CountBound) -> String {
     }
 }
 
+/// What makes events the worse ones, such as `slower than 200ms`.
+pub(super) fn slower(severe: &Severe) -> String {
+    format!("slower than {}", duration_text(severe.slower_than))
+}
+
 /// A promised win, and whether it is there.
 pub(super) fn win(win: &WinFinding) -> String {
     let WinFinding { promised, log_e: found, threshold } = win;
@@ -130,10 +136,26 @@ pub(crate) fn gap_bound(gap: f64) -> String {
 }
 
 /// A bound on a level as it is written.
-pub(crate) fn level_bound(bound: LevelBound, unit: &str) -> String {
+pub(crate) fn level_bound(bound: LevelBound, unit: &str, direction: Direction) -> String {
     match bound {
         LevelBound::Difference { margin, versus } => format!("{} vs {}", signed(short(margin, 4), unit), arm(versus)),
-        LevelBound::Absolute(limit) => format!("{}{unit}", short(limit, 4)),
+        LevelBound::Absolute(limit) => format!("{}{}{unit}", at_least(direction), short(limit, 4)),
+    }
+}
+
+/// A hard limit as it is written.
+pub(super) fn limit_bound(bound: LimitBound, unit: &str, direction: Direction) -> String {
+    let (at_least, value) = (at_least(direction), short(bound.value(), 4));
+    match bound {
+        LimitBound::Absolute(_) => format!("{at_least}{value}{unit}"),
+        LimitBound::Ratio { versus, .. } => format!("{at_least}{value}x vs {}", arm(versus)),
+    }
+}
+
+const fn at_least(direction: Direction) -> &'static str {
+    match direction {
+        Direction::AtMost => "",
+        Direction::AtLeast => AT_LEAST,
     }
 }
 
@@ -156,7 +178,10 @@ mod tests {
         assert_eq!(count_bound(CountBound::Difference { margin: 0.02, versus: Reference::Stable }), "+2pp vs stable");
         assert_eq!(count_bound(CountBound::Ratio { factor: 1.25, versus: Reference::Baseline }), "1.25x vs baseline");
         assert_eq!(count_bound(CountBound::Absolute(0.05)), "5%");
-        assert_eq!(level_bound(LevelBound::Absolute(30.0), "W"), "30W");
+        assert_eq!(level_bound(LevelBound::Absolute(30.0), "W", Direction::AtMost), "30W");
+        assert_eq!(level_bound(LevelBound::Absolute(1000.0), "qps", Direction::AtLeast), "at least 1000qps");
+        let half = LimitBound::Ratio { factor: 0.5, versus: Reference::Stable };
+        assert_eq!(limit_bound(half, "MiB", Direction::AtMost), "0.5x vs stable");
         assert_eq!([energy_bound(EnergyBound::Ratio(0.8), "J"), energy_bound(EnergyBound::Absolute(1.0), "kg")], ["0.8x vs stable", "1kg"]);
     }
 }

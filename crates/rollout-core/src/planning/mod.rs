@@ -14,7 +14,7 @@ use chrono::TimeDelta;
 
 use crate::evidence::WINDOWS_PER_BATCH;
 use crate::judge::{STEP_REQUESTS, STEP_WINDOWS};
-use crate::plan::{Guardrail, Plan, PlannedStage};
+use crate::plan::{Guardrail, Maturity, Plan, PlannedStage};
 use crate::spec::StageKind;
 use crate::weights::Exposure;
 
@@ -267,21 +267,35 @@ impl Lane {
         let least = seconds(stage.step_min).max(settle + f64::from(STEP_WINDOWS) * window);
         Self { traffic, settle, window, plain, least }
     }
+
+    /// The same for labels that come late: the first step of a stage waits for them. Of cohorts the first only shows what stable does, and one that
+    /// lies across a change of traffic is lost.
+    fn aged(self, maturity: Option<&Maturity>, first: bool) -> Self {
+        let Some(maturity) = maturity else { return self };
+        let width = maturity.cohorts.as_ref().map_or(0.0, |cohorts| seconds(cohorts.width));
+        let settle = self.settle.max(seconds(maturity.age) + 2.0 * width);
+        let window = self.window.max(width);
+        let least = if first { self.least.max(settle + f64::from(STEP_WINDOWS) * window) } else { self.least };
+        Self { settle, window, least, ..self }
+    }
 }
 
 /// Seconds from the start of the stage until `factor` times the fixed sample is in, and every step has had its time.
 fn proof_time(inputs: &need::Inputs<'_>, lanes: &[Lane], factor: f64) -> f64 {
     let (mut elapsed, mut done, mut windows) = (0.0, 0.0, 0.0);
+    let age = inputs.guardrail.maturity.as_ref();
     for (index, lane) in lanes.iter().enumerate() {
         let (need, _) = inputs.at(lane.traffic);
+        let lane = &lane.aged(age, index == 0);
         let last = index + 1 == lanes.len();
         let step = match need {
             Need::Requests { per_second, candidate, .. } => {
                 let pace = per_second / candidate.max(f64::MIN_POSITIVE);
                 let wanted = ((factor - done).max(0.0) / pace).max((PROOF_WINDOWS - windows).max(0.0) * lane.window);
                 let step = if last { lane.least.max(lane.settle + wanted) } else { lane.least };
-                done += (step - lane.settle) * pace;
-                windows += ((step - lane.settle) / lane.window).floor();
+                let counting = (step - lane.settle).max(0.0);
+                done += counting * pace;
+                windows += (counting / lane.window).floor();
                 step
             }
             Need::Batches { batches, fewest, .. } => {

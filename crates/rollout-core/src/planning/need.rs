@@ -8,7 +8,7 @@ use anytime_stats::planning::{
 use super::{Assumptions, Base, Traffic};
 use crate::evidence::{LEAST_PODS, LOAD};
 use crate::judge::FIRST_BATCHES;
-use crate::plan::{CountBound, CountSource, Drift, Energy, EnergyBound, Gap, Guardrail, LevelBound, Reference, Test};
+use crate::plan::{CountBound, CountSource, Direction, Drift, Energy, EnergyBound, Gap, Guardrail, LevelBound, Reference, Test};
 
 /// Share of bad events when nothing is known: differences and ratios.
 const ASSUMED_SHARE: f64 = 0.05;
@@ -82,11 +82,12 @@ impl Inputs<'_> {
             Test::Counts { total, target, .. } => {
                 let seconds = matches!(total, CountSource::PodSeconds);
                 let basis = self.basis_of_counts(*target, seconds);
-                (self.counts(*target, basis.base, traffic, seconds), Some(basis))
+                let target = self.guardrail.maturity.as_ref().map_or(*target, |maturity| maturity.diluted(*target));
+                (self.counts(target, basis.base, traffic, seconds), Some(basis))
             }
-            Test::Level { target, .. } => {
+            Test::Level { target, direction, .. } => {
                 let basis = self.given();
-                (self.level(*target, basis.map(|basis| basis.base)), basis)
+                (self.level(*target, *direction, basis.map(|basis| basis.base)), basis)
             }
             Test::Paired(paired) => {
                 let basis = self.given().unwrap_or(Basis { base: Base::Share(ASSUMED_PAIRS), assumed: true });
@@ -155,7 +156,7 @@ impl Inputs<'_> {
             (EnergyBound::Ratio(factor), _) => LevelBound::Difference { margin: factor, versus: Reference::Stable },
             (EnergyBound::Absolute(limit), _) => LevelBound::Absolute(limit),
         };
-        self.level(target, base)
+        self.level(target, Direction::AtMost, base)
     }
 
     fn requests(&self, fixed: Option<f64>, traffic: Traffic, never: impl FnOnce() -> String) -> Need {
@@ -203,7 +204,7 @@ impl Inputs<'_> {
         }
     }
 
-    fn level(&self, target: LevelBound, base: Option<Base>) -> Need {
+    fn level(&self, target: LevelBound, direction: Direction, base: Option<Base>) -> Need {
         let (level, spread) = match base {
             Some(Base::Level { level, spread }) => (Some(level), spread),
             Some(Base::Share(level) | Base::PerSecond(level)) => (Some(level), None),
@@ -212,7 +213,7 @@ impl Inputs<'_> {
         let fewest = f64::from(FIRST_BATCHES);
         let (room, arms, pods) = match target {
             LevelBound::Difference { margin, .. } => (Some(margin * (1.0 - self.assumptions.loss)), 1.0, LEAST_PODS),
-            LevelBound::Absolute(limit) => (level.map(|level| (limit - level) * (1.0 - self.assumptions.loss)), 0.5, 0),
+            LevelBound::Absolute(limit) => (level.map(|level| direction.sign() * (limit - level) * (1.0 - self.assumptions.loss)), 0.5, 0),
         };
         if let Some(room) = room.filter(|room| *room <= 0.0) {
             return Need::Never { why: format!("the expected level leaves no room below the target ({room:.3})") };

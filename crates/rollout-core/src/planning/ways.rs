@@ -4,7 +4,7 @@
 use chrono::TimeDelta;
 
 use super::{Assumptions, Forecast, Span, forecast};
-use crate::plan::{CountBound, EnergyBound, LevelBound, Paired, Plan, Test};
+use crate::plan::{CountBound, Direction, EnergyBound, LevelBound, Paired, Plan, Test};
 use crate::spec::StageKind;
 use crate::weights::Exposure;
 
@@ -90,12 +90,13 @@ fn widened(plan: &Plan, name: &str) -> Option<(Plan, String)> {
             *target = scaled(*target, 2.0)?;
             crate::judge::count_bound(*target)
         }
-        Test::Level { target, unit, .. } => {
-            match target {
-                LevelBound::Difference { margin, .. } => *margin *= 2.0,
-                LevelBound::Absolute(limit) => *limit *= 1.25,
+        Test::Level { target, unit, direction, .. } => {
+            match (&mut *target, *direction) {
+                (LevelBound::Difference { margin, .. }, _) => *margin *= 2.0,
+                (LevelBound::Absolute(limit), Direction::AtMost) => *limit *= 1.25,
+                (LevelBound::Absolute(limit), Direction::AtLeast) => *limit *= 0.8,
             }
-            crate::judge::level_bound(*target, unit)
+            crate::judge::level_bound(*target, unit, *direction)
         }
         Test::Paired(paired) => {
             paired.target = Some(paired.target * 2.0).filter(|target| *target < 1.0)?;

@@ -1,4 +1,4 @@
-//! Bounds read aloud: "+2pp vs stable" (at most two percentage points more), "1.25x vs stable", "5%", "30W".
+//! Bounds read aloud: "+2pp vs stable" (at most two percentage points more), "1.25x vs stable", "5%", "30W", "at least 1000qps".
 //! Does not decide which form a guardrail takes; [`crate::validate`] and the rules of the schema do.
 
 use std::fmt;
@@ -41,6 +41,20 @@ pub enum Bound {
         /// `%`, `pp`, or the unit of a gauge; may be empty.
         unit: String,
     },
+    /// `at least 1000qps`: not below this.
+    AtLeast {
+        /// The number as written, at least 0.
+        value: f64,
+        /// `%` or the unit of a gauge; may be empty.
+        unit: String,
+    },
+    /// `at least 0.9x vs stable`: not below this many times the reference.
+    RatioAtLeast {
+        /// The factor, above 0.
+        factor: f64,
+        /// Compared with what.
+        versus: Reference,
+    },
 }
 
 impl BoundText {
@@ -53,7 +67,21 @@ impl BoundText {
     }
 }
 
+/// What stands before a bound that is not to be fallen below.
+pub(crate) const AT_LEAST: &str = "at least ";
+
 fn read(text: &str) -> Option<Bound> {
+    if let Some(text) = text.strip_prefix(AT_LEAST) {
+        return match read_most(text)? {
+            Bound::Absolute { value, unit } if unit != "pp" => Some(Bound::AtLeast { value, unit }),
+            Bound::Ratio { factor, versus } => Some(Bound::RatioAtLeast { factor, versus }),
+            _ => None,
+        };
+    }
+    read_most(text)
+}
+
+fn read_most(text: &str) -> Option<Bound> {
     let (amount, versus) = match text.split_once(" vs ") {
         Some((amount, "stable")) => (amount, Some(Reference::Stable)),
         Some((amount, "baseline")) => (amount, Some(Reference::Baseline)),
@@ -90,6 +118,8 @@ impl fmt::Display for Bound {
             Self::Difference { margin, unit, versus } => write!(f, "+{margin}{unit} vs {}", name(versus)),
             Self::Ratio { factor, versus } => write!(f, "{factor}x vs {}", name(versus)),
             Self::Absolute { value, unit } => write!(f, "{value}{unit}"),
+            Self::AtLeast { value, unit } => write!(f, "{AT_LEAST}{value}{unit}"),
+            Self::RatioAtLeast { factor, versus } => write!(f, "{AT_LEAST}{factor}x vs {}", name(versus)),
         }
     }
 }
@@ -116,6 +146,8 @@ mod tests {
         check("0.5%", Bound::Absolute { value: 0.5, unit: "%".into() });
         check("512MiB", Bound::Absolute { value: 512.0, unit: "MiB".into() });
         check("100", Bound::Absolute { value: 100.0, unit: String::new() });
+        check("at least 1000qps", Bound::AtLeast { value: 1000.0, unit: "qps".into() });
+        check("at least 0.9x vs stable", Bound::RatioAtLeast { factor: 0.9, versus: stable });
     }
 
     #[test]
@@ -139,6 +171,12 @@ mod tests {
             "30/W",
             "NaN",
             "inf",
+            "at least",
+            "at least 5pp",
+            "at least +2W vs stable",
+            "at least at least 5",
+            "At least 5",
+            "at least  5",
         ] {
             let error = BoundText::from(bad).parse().unwrap_err();
             assert!(error.starts_with(&format!("found \"{bad}\", expected a bound such as")), "{error}");
@@ -152,12 +190,14 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printed_is_read_back(number in 0u32..1_000_000, places in 0u32..4, form in 0..4) {
+        fn what_is_printed_is_read_back(number in 0u32..1_000_000, places in 0u32..4, form in 0..6) {
             let number = f64::from(number) / 10f64.powi(i32::try_from(places).unwrap());
             let bound = match form {
                 0 => Bound::Difference { margin: number, unit: "pp".into(), versus: Reference::Stable },
                 1 => Bound::Ratio { factor: number + 1.0, versus: Reference::Baseline },
                 2 => Bound::Absolute { value: number, unit: "%".into() },
+                3 => Bound::AtLeast { value: number, unit: "qps".into() },
+                4 => Bound::RatioAtLeast { factor: number + 1.0, versus: Reference::Stable },
                 _ => Bound::Absolute { value: number, unit: "W".into() },
             };
             prop_assert_eq!(BoundText::new(bound.to_string()).parse(), Ok(bound));

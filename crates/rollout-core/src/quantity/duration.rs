@@ -67,6 +67,10 @@ pub mod ranges {
     pub const PROMETHEUS_TIMEOUT: DurationRange = range("100ms", "60s", "5s");
     /// `slowerThan` of a latency guardrail.
     pub const SLOWER_THAN: DurationRange = range("1ms", "1h", "100ms");
+    /// `maturity.age` of a guardrail.
+    pub const MATURITY_AGE: DurationRange = range("1s", "168h", "36h");
+    /// `maturity.cohortWidth` of a guardrail.
+    pub const COHORT_WIDTH: DurationRange = range("1m", "24h", "1h");
     /// `minDuration` and `stepMinDuration` of a stage.
     pub const STAGE_MIN: DurationRange = range("0s", "168h", "2m");
     /// `maxDuration` of a stage; the outer limit is a week of clock time.
@@ -149,7 +153,19 @@ mod tests {
     #[test]
     fn every_range_contains_its_ends_and_its_example() {
         use ranges::*;
-        let all = [WINDOW, INTERVAL, REQUEST_TIMEOUT, PROMETHEUS_TIMEOUT, SLOWER_THAN, STAGE_MIN, STAGE_MAX, PROBATION, PROGRESS_DEADLINE];
+        let all = [
+            WINDOW,
+            INTERVAL,
+            REQUEST_TIMEOUT,
+            PROMETHEUS_TIMEOUT,
+            SLOWER_THAN,
+            MATURITY_AGE,
+            COHORT_WIDTH,
+            STAGE_MIN,
+            STAGE_MAX,
+            PROBATION,
+            PROGRESS_DEADLINE,
+        ];
         for range in all {
             for text in [range.min, range.max, range.example] {
                 assert!(range.check(&text.into()).is_ok(), "{range:?} {text}");

@@ -6,11 +6,11 @@ mod duration;
 mod percent;
 mod selector;
 
-pub(crate) use bound::is_unit;
+pub(crate) use bound::{AT_LEAST, is_unit};
 pub use bound::{Bound, BoundText};
 pub use duration::{DurationRange, DurationText, duration_text, ranges};
-pub(crate) use percent::risk_schema;
 pub use percent::{PercentText, ShareText};
+pub(crate) use percent::{captured_schema, risk_schema};
 pub use selector::SelectorText;
 pub(crate) use selector::read as selector;
 

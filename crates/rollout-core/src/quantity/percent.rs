@@ -41,6 +41,7 @@ text!(
 impl ShareText {
     const SPARSITY: (&'static str, &'static str) = ("0% to 100%", "80% or 2.5%");
     const RISK: (&'static str, &'static str) = ("above 0% to 20%", "5% or 2.5%");
+    const CAPTURED: (&'static str, &'static str) = ("50% to 100%", "95%");
 
     /// A probability of deciding wrongly as a fraction, above 0 and at most 0.2.
     pub fn risk(&self) -> Result<f64, String> {
@@ -50,6 +51,16 @@ impl ShareText {
     /// A share as a fraction, 0 to 1.
     pub fn parse(&self) -> Result<f64, String> {
         self.fraction().filter(|share| *share <= 1.0).ok_or_else(|| refusal(&self.0, &Self::expected_share()))
+    }
+
+    /// A share of labels as a fraction, 0.5 to 1.
+    pub fn captured(&self) -> Result<f64, String> {
+        self.fraction().filter(|share| (0.5..=1.0).contains(share)).ok_or_else(|| refusal(&self.0, &Self::expected_captured()))
+    }
+
+    /// What messages say is expected of a share of labels.
+    pub fn expected_captured() -> String {
+        expected(Self::CAPTURED.0, Self::CAPTURED.1)
     }
 
     /// What messages say is expected of a risk.
@@ -77,6 +88,11 @@ fn expected(range: &str, examples: &str) -> String {
 /// The schema of a risk: above 0% and at most 20%.
 pub(crate) fn risk_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     share_schema(ShareText::RISK.0, ShareText::RISK.1, "0.0 < share && share <= 20.0")
+}
+
+/// The schema of a share of labels: 50% to 100%.
+pub(crate) fn captured_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    share_schema(ShareText::CAPTURED.0, ShareText::CAPTURED.1, "50.0 <= share && share <= 100.0")
 }
 
 fn share_schema(range: &str, examples: &str, within: &str) -> schemars::Schema {

@@ -32,9 +32,39 @@ pub struct PolicySpec {
     /// The counter of requests per arm, for the realised share and the sample-ratio check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,
-    /// What must not get worse; a candidate is promoted when every one is proven.
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    /// Built-in guardrails, which stand before those below. One below of the same name replaces the profile's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileName>,
+    /// Guardrails of the profile that are left out, such as fairness.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12), inner(length(max = 40)), extend("x-kubernetes-list-type" = "set"))]
+    pub without: Vec<String>,
+    /// What must not get worse; a candidate is promoted when every one is proven. May be empty beside a profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub guardrails: Vec<Guardrail>,
+}
+
+/// A set of built-in guardrails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProfileName {
+    /// A compressed classifier on a small accelerator.
+    EdgeClassifier,
+    /// A model on tables behind a user-facing API.
+    Tabular,
+    /// A language model on vLLM.
+    Llm,
+}
+
+impl std::fmt::Display for ProfileName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::EdgeClassifier => "edge-classifier",
+            Self::Tabular => "tabular",
+            Self::Llm => "llm",
+        })
+    }
 }
 
 /// A Prometheus-compatible server.
@@ -166,19 +196,19 @@ pub struct Guardrail {
     /// A measured level such as power, averaged over time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gauge: Option<Gauge>,
-    /// A hard limit on the largest value of the candidate's pods, without statistics.
+    /// A hard limit on the worst value of the candidate's pods, without statistics; or, as in "0.5x vs stable", on its share of the worst value of stable's pods, which counts when it lasts for three instants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Gauge>,
     /// A counter that must not move on the candidate at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tripwire: Option<Tripwire>,
-    /// Promote only when proven better than this, such as "+2pp vs stable", "1.25x vs stable", "5%", "30W"; "5pp" for fairness, "0.1" for drift, "0.8x vs stable" or "120J" for energy. Not for tripwire.
+    /// Promote only when proven better than this, such as "+2pp vs stable", "1.25x vs stable", "5%", "30W"; "5pp" for fairness, "0.1" for drift, "0.8x vs stable" or "120J" for energy; "at least 1000qps" where less is worse. Not for tripwire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<BoundText>,
     /// Roll back when proven worse than this; same form as target. Default: the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical: Option<BoundText>,
-    /// The promised win, such as "0.8x vs stable" for proportion, rate and latency, or a level below target such as "25W" for gauge. Where guardrails have one, at least one win must be shown before promotion.
+    /// The promised win, such as "0.8x vs stable" for proportion, rate and latency, or a level better than target such as "25W" for gauge. Where guardrails have one, at least one win must be shown before promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<BoundText>,
     /// Share of the rollback risk relative to the other guardrails, 1 to 100. Default 1.
@@ -198,6 +228,9 @@ pub struct Guardrail {
     /// The same for every value of a label, so that a good average does not hide a bad part. For proportion, latency, and rate with exposure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slices: Option<Slices>,
+    /// Labels that come late, for proportion and rate: nothing counts before it is old enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maturity: Option<Maturity>,
     /// Label that names the workload's pod on exporters that serve many pods, such as exported_pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::label")]
@@ -221,6 +254,28 @@ pub struct Slices {
     /// What a slice with that many events does to the pass while it is not proven: Block (default) or Warn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unproven: Option<OnUnproven>,
+}
+
+/// Labels that come late.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::maturity()))]
+pub struct Maturity {
+    /// Age by which nearly all labels have come, such as 36h; 1s to 168h. What comes within this time after a change of traffic has no weight, so that the labels of both models are equally old.
+    #[schemars(schema_with = "rules::maturity_age")]
+    pub age: DurationText,
+    /// Share of the labels that have come by then, 50% to 100%. Default 95%; a difference must stay within this part of its bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::quantity::captured_schema")]
+    pub captured: Option<ShareText>,
+    /// Label of both counters whose value is the Unix second at which a cohort of requests began. Then every cohort is used once, at its end and age, in both arms alike. Not beside slices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::label")]
+    pub cohort_label: Option<String>,
+    /// How long the requests of a cohort come, 1m to 24h; all cohorts are as long. Default 1h. Only with cohortLabel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::cohort_width")]
+    pub cohort_width: Option<DurationText>,
 }
 
 /// What a slice does that is not proven.
@@ -264,6 +319,10 @@ pub struct Latency {
     /// An edge of the histogram, such as 100ms; a request above it is slow.
     #[schemars(schema_with = "rules::slower_than")]
     pub slower_than: DurationText,
+    /// A higher edge, such as 200ms: critical, and slices, then count the requests above this one. Default: those above slowerThan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::slower_than")]
+    pub critically_slower_than: Option<DurationText>,
     /// Unit of the edges. Default Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<LatencyUnit>,

@@ -124,6 +124,14 @@ pub(crate) fn slower_than(_: &mut SchemaGenerator) -> Schema {
     ranges::SLOWER_THAN.schema()
 }
 
+pub(crate) fn maturity_age(_: &mut SchemaGenerator) -> Schema {
+    ranges::MATURITY_AGE.schema()
+}
+
+pub(crate) fn cohort_width(_: &mut SchemaGenerator) -> Schema {
+    ranges::COHORT_WIDTH.schema()
+}
+
 pub(crate) fn stage_min(_: &mut SchemaGenerator) -> Schema {
     ranges::STAGE_MIN.schema()
 }
@@ -291,7 +299,8 @@ fn stage_times() -> [Value; 2] {
 pub(crate) fn policy() -> Value {
     let window = "(has(self.window) ? self.window : '1m')";
     let interval = "(has(self.interval) ? self.interval : '15s')";
-    json!([rule(
+    let mut rules = profile_rules().to_vec();
+    rules.push(rule(
         ".window",
         &format!(
             "!{window}.matches('{DURATION}') || !{interval}.matches('{DURATION}') || {window} == '' || {interval} == '' || \
@@ -299,8 +308,47 @@ pub(crate) fn policy() -> Value {
         ),
         &format!("'\"' + {window} + '\"'"),
         &format!("at least one interval, ' + {interval} + '"),
-    )])
+    ));
+    Value::Array(rules)
 }
+
+/// What stands beside a profile, and what may stand where there is none.
+fn profile_rules() -> [Value; 4] {
+    let count = "(has(self.guardrails) ? size(self.guardrails) : 0)";
+    // Every profile has its own names, so every one has its own part of the rule and of the message.
+    let each = |part: fn(&crate::profile::Profile) -> String, otherwise: &str| {
+        let parts = crate::profile::all().iter().map(|profile| format!("self.profile == '{}' ? {} : ", profile.name, part(profile)));
+        format!("({}{otherwise})", parts.collect::<String>())
+    };
+    let list =
+        |profile: &crate::profile::Profile| format!("[{}]", profile.names().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", "));
+    let said = |profile: &crate::profile::Profile| format!("'{}'", profile.names().collect::<Vec<_>>().join(", "));
+    let (names, said) = (each(list, "[]"), each(said, "''"));
+    let without = "(has(self.without) && size(self.without) > 0)";
+    [
+        rule(
+            ".guardrails",
+            &format!(
+                "{count} > 0 || (has(self.profile) && (!{without} || !self.without.all(n, n in {names}) || {names}.exists(n, !(n in self.without))))"
+            ),
+            "'none'",
+            GUARDRAILS,
+        ),
+        rule(".guardrails", &format!("!has(self.profile) || {count} <= 20"), &format!("string({count})"), BESIDE_PROFILE),
+        rule(".without", &format!("!{without} || has(self.profile)"), "'\"' + self.without[0] + '\"'", "a profile beside it"),
+        rule(
+            ".without",
+            &format!("!{without} || !has(self.profile) || self.without.all(n, n in {names})"),
+            &format!("'\"' + self.without.filter(n, !(n in {names}))[0] + '\"'"),
+            &format!("guardrails of the profile: ' + {said} + '"),
+        ),
+    ]
+}
+
+/// How many guardrails a policy may have.
+pub(crate) const GUARDRAILS: &str = "1 to 32 guardrails, or a profile";
+/// How many guardrails may stand beside a profile.
+pub(crate) const BESIDE_PROFILE: &str = "at most 20 guardrails beside a profile";
 
 pub(crate) fn prometheus() -> Value {
     json!([

@@ -67,6 +67,6 @@ pub(super) fn bound(bound: &Bound) -> Option<EnergyBound> {
     match bound {
         Bound::Ratio { factor, .. } => Some(EnergyBound::Ratio(*factor)),
         Bound::Absolute { value, .. } => Some(EnergyBound::Absolute(*value)),
-        Bound::Difference { .. } => None,
+        Bound::Difference { .. } | Bound::AtLeast { .. } | Bound::RatioAtLeast { .. } => None,
     }
 }

@@ -1,12 +1,15 @@
 //! One guardrail: exactly one kind, bounds in the form of that kind, the stages it counts in.
 //! Does not know the rollout; whether its stages or a baseline exist is checked by the parent.
 
-use crate::plan::{
-    CountBound, CountSource, Drift, Energy, Gap, Guardrail, LevelBound, Paired, PlannedSlices, Reference, Selector, Test, Win,
-};
-use crate::quantity::{Bound, BoundText, SelectorText, is_unit, ranges};
+use chrono::TimeDelta;
+
+use crate::plan::{CountSource, Direction, Drift, Energy, Gap, Guardrail, LevelBound, Paired, PlannedSlices, Selector, Severe, Test, Win};
+use crate::profile;
+use crate::quantity::{Bound, BoundText, DurationText, SelectorText, is_unit, ranges};
 use crate::spec::{self, LatencyUnit, OnUnmeasurable, OnUnproven, StageKind, rules};
 
+use super::bounds::{absolute, bounds, count_bound, direction, fits, is_no_stricter, level_bound, limit_bound, margin};
+use super::maturity::planned_maturity;
 use super::{Problems, drift, energy, is_label, is_name, quoted};
 
 /// Words in metric and label names that say: this needs the true answer, which shadow traffic never gets.
@@ -18,8 +21,8 @@ const ALL_STAGES: [StageKind; 3] = [StageKind::Shadow, StageKind::Canary, StageK
 
 /// The problems of one guardrail, with its path in front.
 pub(super) struct Site<'a> {
-    index: usize,
-    problems: &'a mut Problems,
+    pub(super) index: usize,
+    pub(super) problems: &'a mut Problems,
 }
 
 impl Site<'_> {
@@ -58,6 +61,7 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         format!("true with target {}", typed.target.as_ref().map_or_else(|| "none".to_owned(), |target| quoted(target.as_str()))),
         "it only with an absolute target of a proportion or latency, such as 5%",
     );
+    let maturity = typed.maturity.as_ref().map(|maturity| planned_maturity(maturity, typed, site));
     let test = test(typed, or_not_worse, site);
     let slices = typed.slices.as_ref().map(|slices| planned_slices(slices, typed, test.as_ref(), site));
     let test = test?;
@@ -66,6 +70,10 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         None => None,
     };
     let slices = match slices {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    let maturity = match maturity {
         Some(read) => Some(read?),
         None => None,
     };
@@ -78,6 +86,8 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         pod_label: typed.pod_label.clone(),
         win,
         slices,
+        maturity,
+        profile: profile::origin(typed).map(|profile| profile.name.to_string()),
     })
 }
 
@@ -91,13 +101,15 @@ fn promised(text: &BoundText, typed: &spec::Guardrail, test: &Test, site: &mut S
             };
             (win, rules::COUNT_WIN.to_owned())
         }
-        Test::Level { target: LevelBound::Absolute(target), unit: own, .. } => {
-            let win = match text.parse() {
-                Ok(Bound::Absolute { value, unit }) if unit == *own && value < *target => Some(Win::Level(value)),
+        Test::Level { target: LevelBound::Absolute(target), unit: own, direction, .. } => {
+            let win = match (text.parse(), *direction) {
+                (Ok(Bound::Absolute { value, unit }), Direction::AtMost) if unit == *own && value < *target => Some(Win::Level(value)),
+                (Ok(Bound::AtLeast { value, unit }), Direction::AtLeast) if unit == *own && value > *target => Some(Win::Level(value)),
                 _ => None,
             };
             let target = typed.target.as_ref().map_or_else(String::new, |target| quoted(target.as_str()));
-            (win, format!("a level below target, {target}"))
+            let side = if *direction == Direction::AtMost { "below" } else { "above" };
+            (win, format!("a level {side} target, {target}"))
         }
         _ => {
             let beside = if typed.gauge.is_some() { "a relative target" } else { "another kind" };
@@ -135,7 +147,7 @@ fn planned_slices(slices: &spec::Slices, typed: &spec::Guardrail, test: Option<&
                 quoted(text.as_str()),
                 format!("the form of target and at least its value, {whole}"),
             );
-            count_bound(&read?)
+            count_bound(&read?)?
         }
     };
     Some(PlannedSlices {
@@ -180,11 +192,12 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
     let unit = typed.gauge.as_ref().or(typed.limit.as_ref()).and_then(|gauge| gauge.unit.clone()).unwrap_or_default();
     let (sources, (target, critical)) = (sources?, bounds?);
     Some(match sources {
-        Sources::Counts(bad, total) => Test::Counts {
+        Sources::Counts(bad, severe, total) => Test::Counts {
             bad,
+            severe,
             total,
-            target: count_bound(&target),
-            critical: count_bound(&critical),
+            target: count_bound(&target)?,
+            critical: count_bound(&critical)?,
             or_not_worse_than_stable: or_not_worse,
         },
         Sources::Paired([candidate_wrong, stable_wrong, total], revision_label) => {
@@ -199,14 +212,16 @@ fn test(typed: &spec::Guardrail, or_not_worse: bool, site: &mut Site) -> Option<
         Sources::Drift(drift) => Test::Drift(Drift { target: absolute(&target)?, critical: absolute(&critical)?, ..drift }),
         Sources::Energy(energy) => Test::Energy(Energy { target: energy::bound(&target)?, critical: energy::bound(&critical)?, ..energy }),
         Sources::Level(series) if typed.limit.is_some() => {
-            Test::Limit { series, unit, target: absolute(&target)?, critical: absolute(&critical)? }
+            Test::Limit { series, unit, direction: direction(&target), target: limit_bound(&target)?, critical: limit_bound(&critical)? }
         }
-        Sources::Level(series) => Test::Level { series, unit, target: level_bound(&target)?, critical: level_bound(&critical)? },
+        Sources::Level(series) => {
+            Test::Level { series, unit, direction: direction(&target), target: level_bound(&target)?, critical: level_bound(&critical)? }
+        }
     })
 }
 
 pub(super) enum Sources {
-    Counts(CountSource, CountSource),
+    Counts(CountSource, Option<Severe>, CountSource),
     Paired([CountSource; 3], Option<String>),
     Gap(CountSource, CountSource, String, Vec<String>),
     /// Without its bounds.
@@ -221,7 +236,7 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
         let total = site.selector("proportion.total", &proportion.total);
         let found = format!("{} as bad and as total", quoted(proportion.bad.as_str()));
         site.check(bad.is_none() || bad != total, "proportion.bad", found, "bad events to be some of all events");
-        return Some(Sources::Counts(CountSource::Counter(bad?), CountSource::Counter(total?)));
+        return Some(Sources::Counts(CountSource::Counter(bad?), None, CountSource::Counter(total?)));
     }
     if let Some(rate) = &typed.rate {
         let events = site.selector("rate.events", &rate.events);
@@ -229,7 +244,7 @@ fn sources(typed: &spec::Guardrail, site: &mut Site) -> Option<Sources> {
             Some(exposure) => site.selector("rate.exposure", exposure).map(CountSource::Counter),
             None => Some(CountSource::PodSeconds),
         };
-        return Some(Sources::Counts(CountSource::Counter(events?), exposure?));
+        return Some(Sources::Counts(CountSource::Counter(events?), None, exposure?));
     }
     if let Some(latency) = &typed.latency {
         return latency_sources(latency, site);
@@ -299,143 +314,34 @@ fn latency_sources(latency: &spec::Latency, site: &mut Site) -> Option<Sources> 
         "the base name of a histogram, without _bucket, _count or _sum",
     );
     let index = site.index;
-    let edge = site.problems.duration(format_args!("guardrails[{index}].latency.slowerThan"), &latency.slower_than, ranges::SLOWER_THAN);
+    let mut read = |field: &str, text: &DurationText| {
+        site.problems.duration(format_args!("guardrails[{index}].latency.{field}"), text, ranges::SLOWER_THAN)
+    };
+    let edge = read("slowerThan", &latency.slower_than);
+    let higher = latency.critically_slower_than.as_ref().map(|text| (text, read("criticallySlowerThan", text)));
+    if let (Some(edge), Some((text, Some(higher)))) = (edge, higher) {
+        let expected = format!("an edge above slowerThan, {}", quoted(latency.slower_than.as_str()));
+        site.check(higher > edge, "latency.criticallySlowerThan", quoted(text.as_str()), expected);
+    }
     let (histogram, edge) = (histogram?, edge?);
-    let millis = edge.num_milliseconds() as f64;
-    let edge = match latency.unit.unwrap_or(LatencyUnit::Seconds) {
-        LatencyUnit::Seconds => millis / 1000.0,
-        LatencyUnit::Milliseconds => millis,
-    };
-    Some(Sources::Counts(CountSource::Above { histogram: histogram.clone(), edge }, CountSource::Observations(histogram)))
-}
-
-/// Target and critical bound, both in the form that the kind takes.
-fn bounds(typed: &spec::Guardrail, site: &mut Site) -> Option<(Bound, Bound)> {
-    let Some(target_text) = &typed.target else {
-        site.add("target", "none", "a bound, such as +2pp vs stable, 1.25x vs stable, 5% or 30W");
-        if let Some(critical) = &typed.critical {
-            site.add("critical", format!("{} without target", quoted(critical.as_str())), "a target beside it");
-        }
-        return None;
-    };
-    let target = target_text.parse().ok().filter(|bound| fits(typed, bound));
-    site.check(target.is_some(), "target", quoted(target_text.as_str()), forms(typed));
-    let critical = match &typed.critical {
-        None => target.clone(),
-        Some(text) => {
-            let target = target.as_ref()?;
-            let critical = text.parse().ok().filter(|bound| fits(typed, bound) && is_no_stricter(bound, target));
-            let expected = format!("the form of target and at least its value, {}", quoted(target_text.as_str()));
-            site.check(critical.is_some(), "critical", quoted(text.as_str()), expected);
-            critical
-        }
-    };
-    Some((target?, critical?))
-}
-
-/// Whether the kind of `typed` takes a bound like this.
-fn fits(typed: &spec::Guardrail, bound: &Bound) -> bool {
-    if typed.rate.is_some() {
-        return matches!(bound, Bound::Ratio { factor, .. } if *factor >= 1.0);
-    }
-    if typed.paired.is_some() {
-        return matches!(bound, Bound::Difference { margin, unit, versus: Reference::Stable } if unit == "pp" && *margin < 100.0);
-    }
-    if typed.fairness.is_some() {
-        return matches!(bound, Bound::Absolute { value, unit } if unit == "pp" && *value > 0.0 && *value < 100.0);
-    }
-    if let Some(drift) = &typed.drift {
-        return drift::fits(drift, bound);
-    }
-    if let Some(energy) = &typed.energy {
-        return energy::fits(energy, bound);
-    }
-    if let Some(gauge) = typed.gauge.as_ref().or(typed.limit.as_ref()) {
-        let own = gauge.unit.as_deref().unwrap_or_default();
-        return match bound {
-            Bound::Absolute { unit, .. } => unit == own,
-            Bound::Difference { unit, .. } => typed.limit.is_none() && unit == difference_unit(own),
-            Bound::Ratio { .. } => false,
+    let above = |edge: TimeDelta| {
+        let millis = edge.num_milliseconds() as f64;
+        let edge = match latency.unit.unwrap_or(LatencyUnit::Seconds) {
+            LatencyUnit::Seconds => millis / 1000.0,
+            LatencyUnit::Milliseconds => millis,
         };
-    }
-    match bound {
-        Bound::Absolute { value, unit } => unit == "%" && *value > 0.0 && *value < 100.0,
-        Bound::Difference { margin, unit, .. } => unit == "pp" && *margin < 100.0,
-        Bound::Ratio { factor, .. } => *factor >= 1.0,
-    }
+        CountSource::Above { histogram: histogram.clone(), edge }
+    };
+    let severe = match higher {
+        Some((_, higher)) => Some(Severe { bad: above(higher?), slower_than: higher? }),
+        None => None,
+    };
+    Some(Sources::Counts(above(edge), severe, CountSource::Observations(histogram)))
 }
 
-/// Percent differ by percentage points.
-fn difference_unit(unit: &str) -> &str {
-    if unit == "%" { "pp" } else { unit }
-}
-
-fn forms(typed: &spec::Guardrail) -> String {
-    if typed.rate.is_some() {
-        return rules::RATE_BOUND.to_owned();
-    }
-    if typed.paired.is_some() {
-        return rules::PAIRED_BOUND.to_owned();
-    }
-    if typed.fairness.is_some() {
-        return rules::GAP_BOUND.to_owned();
-    }
-    if typed.drift.is_some() {
-        return rules::DRIFT_BOUND.to_owned();
-    }
-    if typed.energy.is_some() {
-        return rules::ENERGY_BOUND.to_owned();
-    }
-    match (&typed.gauge, &typed.limit) {
-        (Some(gauge), _) => {
-            let unit = gauge.unit.as_deref().unwrap_or_default();
-            format!("\"30{unit}\" or \"+2{} vs stable\", in the unit of the gauge; stable or baseline", difference_unit(unit))
-        }
-        (None, Some(limit)) => format!("\"512{}\", in the unit of the limit", limit.unit.as_deref().unwrap_or_default()),
-        (None, None) => rules::COUNT_BOUND.to_owned(),
-    }
-}
-
-fn is_no_stricter(critical: &Bound, target: &Bound) -> bool {
-    match (critical, target) {
-        (Bound::Difference { margin, versus, .. }, Bound::Difference { margin: least, versus: same, .. }) => {
-            margin >= least && versus == same
-        }
-        (Bound::Ratio { factor, versus }, Bound::Ratio { factor: least, versus: same }) => factor >= least && versus == same,
-        (Bound::Absolute { value, .. }, Bound::Absolute { value: least, .. }) => value >= least,
-        _ => false,
-    }
-}
-
-fn count_bound(bound: &Bound) -> CountBound {
-    match bound {
-        Bound::Difference { margin, versus, .. } => CountBound::Difference { margin: margin / 100.0, versus: *versus },
-        Bound::Ratio { factor, versus } => CountBound::Ratio { factor: *factor, versus: *versus },
-        Bound::Absolute { value, .. } => CountBound::Absolute(value / 100.0),
-    }
-}
-
-fn level_bound(bound: &Bound) -> Option<LevelBound> {
-    match bound {
-        Bound::Difference { margin, versus, .. } => Some(LevelBound::Difference { margin: *margin, versus: *versus }),
-        Bound::Absolute { value, .. } => Some(LevelBound::Absolute(*value)),
-        Bound::Ratio { .. } => None,
-    }
-}
-
-/// The margin of a difference in percentage points, as a fraction.
-fn margin(bound: &Bound) -> Option<f64> {
-    match bound {
-        Bound::Difference { margin, .. } => Some(margin / 100.0),
-        _ => None,
-    }
-}
-
-fn absolute(bound: &Bound) -> Option<f64> {
-    match bound {
-        Bound::Absolute { value, .. } => Some(*value),
-        _ => None,
-    }
+/// The kinds of stage in which a guardrail counts; none when it cannot be read.
+pub fn stages_of(typed: &spec::Guardrail) -> Vec<StageKind> {
+    resolve(0, typed, &mut Problems::below("spec")).map(|guardrail| guardrail.stages).unwrap_or_default()
 }
 
 /// The stages as given without repetition, or the default for the kind.

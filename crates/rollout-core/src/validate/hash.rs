@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::plan::{
-    CountBound, CountSource, Drift, Energy, Gap, Guardrail, IdCarrier, LevelBound, Paired, Plan, PlannedSlices, PlannedStage, Reference,
-    Test, Win,
+    CountBound, CountSource, Direction, Drift, Energy, Gap, Guardrail, IdCarrier, LevelBound, LimitBound, Maturity, Paired, Plan,
+    PlannedSlices, PlannedStage, Reference, Test, Win,
 };
 use crate::revision::canonical;
 
@@ -67,6 +67,10 @@ fn guardrail(guardrail: &Guardrail) -> Value {
         let PlannedSlices { label, bound, min_samples, on_unproven } = slices;
         fields.insert("slices".to_owned(), json!([label, count_bound(*bound), min_samples, on_unproven]));
     }
+    if let (Some(Maturity { age, captured, cohorts }), Some(fields)) = (&guardrail.maturity, value.as_object_mut()) {
+        let cohorts = cohorts.as_ref().map(|cohorts| json!([cohorts.label, millis(cohorts.width)]));
+        fields.insert("maturity".to_owned(), json!([millis(*age), captured, cohorts]));
+    }
     if let (Some(win), Some(fields)) = (guardrail.win, value.as_object_mut()) {
         let win = match win {
             Win::Ratio { factor, versus } => json!(["ratio", factor, reference(versus)]),
@@ -79,8 +83,11 @@ fn guardrail(guardrail: &Guardrail) -> Value {
 
 fn test(test: &Test) -> Value {
     match test {
-        Test::Counts { bad, total, target, critical, or_not_worse_than_stable } => {
-            json!(["counts", source(bad), source(total), count_bound(*target), count_bound(*critical), or_not_worse_than_stable])
+        Test::Counts { bad, severe, total, target, critical, or_not_worse_than_stable } => {
+            let mut parts = vec![json!("counts"), source(bad), source(total), count_bound(*target), count_bound(*critical)];
+            parts.push(json!(or_not_worse_than_stable));
+            parts.extend(severe.as_ref().map(|severe| source(&severe.bad)));
+            Value::Array(parts)
         }
         Test::Paired(Paired { candidate_wrong, stable_wrong, total, revision_label, target, critical }) => {
             json!(["paired", source(candidate_wrong), source(stable_wrong), source(total), revision_label, target, critical])
@@ -96,11 +103,29 @@ fn test(test: &Test) -> Value {
             let (consumption, inferences) = (consumption.to_string(), inferences.to_string());
             json!(["energy", consumption, joules, inferences, device_labels, carbon, target, critical])
         }
-        Test::Level { series, unit, target, critical } => {
-            json!(["level", series.to_string(), unit, level_bound(*target), level_bound(*critical)])
+        Test::Level { series, unit, direction, target, critical } => {
+            let parts = vec![json!("level"), json!(series.to_string()), json!(unit), level_bound(*target), level_bound(*critical)];
+            directed(parts, *direction)
         }
-        Test::Limit { series, unit, target, critical } => json!(["limit", series.to_string(), unit, target, critical]),
+        Test::Limit { series, unit, direction, target, critical } => {
+            directed(vec![json!("limit"), json!(series.to_string()), json!(unit), limit_bound(*target), limit_bound(*critical)], *direction)
+        }
         Test::Tripwire { series } => json!(["tripwire", series.to_string()]),
+    }
+}
+
+/// Says the direction only where less is worse: other plans keep the hash that running attempts know.
+fn directed(mut parts: Vec<Value>, direction: Direction) -> Value {
+    if direction == Direction::AtLeast {
+        parts.push(json!("atLeast"));
+    }
+    Value::Array(parts)
+}
+
+fn limit_bound(bound: LimitBound) -> Value {
+    match bound {
+        LimitBound::Absolute(value) => json!(value),
+        LimitBound::Ratio { factor, versus } => json!(["ratio", factor, reference(versus)]),
     }
 }
 

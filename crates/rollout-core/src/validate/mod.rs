@@ -1,10 +1,12 @@
 //! From what the user typed to what it means: one complete [`Plan`], or every problem at once.
 //! Does not read the cluster or Prometheus; whether an edge of a histogram or a Service exists shows later.
 
+mod bounds;
 mod drift;
 mod energy;
 mod guardrail;
 mod hash;
+mod maturity;
 mod policy;
 mod rollout;
 mod template;
@@ -13,9 +15,10 @@ mod tests;
 
 use std::fmt;
 
+pub(crate) use guardrail::stages_of;
 pub use template::template;
 
-use crate::plan::{CountBound, Guardrail, LevelBound, Plan, Reference, Test, Win};
+use crate::plan::{CountBound, Guardrail, LevelBound, Maturity, Plan, Reference, Test, Win};
 use crate::quantity::{DurationRange, DurationText, SelectorText, duration_text};
 use crate::spec::{PolicySpec, RolloutSpec, StageKind};
 
@@ -113,7 +116,8 @@ pub fn validate(spec: &RolloutSpec, policy: &PolicySpec) -> Result<Plan, Vec<Pro
         candidate_matchers: wanted.candidate_matchers,
     };
     check_times(&plan, &mut problems);
-    check_coverage(&plan, &mut problems);
+    check_maturity(&plan, &mut problems);
+    check_coverage(&plan, policy, &mut problems);
     if spec.baseline.is_none() {
         check_references(&plan, policy, &mut problems);
     }
@@ -162,15 +166,57 @@ fn check_times(plan: &Plan, problems: &mut Problems) {
     }
 }
 
+/// A stage must last until labels are old enough, and long enough after that for two windows.
+fn check_maturity(plan: &Plan, problems: &mut Problems) {
+    for (index, stage) in plan.stages.iter().enumerate() {
+        let counting = plan.guardrails.iter().filter(|guardrail| guardrail.stages.contains(&stage.kind));
+        let oldest = counting
+            .filter_map(|guardrail| Some((guardrail, guardrail.maturity.as_ref()?)))
+            .max_by_key(|(_, maturity)| mature_after(maturity, plan));
+        let Some((guardrail, maturity)) = oldest else { continue };
+        let needed = mature_after(maturity, plan);
+        if needed > stage.max {
+            let then = match &maturity.cohorts {
+                None => format!("two windows of {}", duration_text(plan.window)),
+                Some(cohorts) => {
+                    format!("the first cohorts of {} end within {}", duration_text(cohorts.width), duration_text(cohorts.width * 4))
+                }
+            };
+            problems.list.push(Problem::new(
+                format!("spec.stages[{index}].maxDuration"),
+                quoted(&duration_text(stage.max)),
+                format!(
+                    "at least {}: labels of {} count at an age of {}, and {then}",
+                    duration_text(needed),
+                    guardrail.name,
+                    duration_text(maturity.age),
+                ),
+            ));
+        }
+    }
+}
+
+/// The least time of a stage in which late labels are proven: their age and two windows; or the rest of the cohort that is lost to the change of
+/// traffic, one that only shows what stable does, and two more.
+fn mature_after(maturity: &Maturity, plan: &Plan) -> chrono::TimeDelta {
+    maturity.age + maturity.cohorts.as_ref().map_or(plan.window * 2, |cohorts| cohorts.width * 4)
+}
+
 /// Every guardrail must count somewhere, and every stage that exposes users must have one.
-fn check_coverage(plan: &Plan, problems: &mut Problems) {
+fn check_coverage(plan: &Plan, policy: &PolicySpec, problems: &mut Problems) {
+    let inherited = plan.guardrails.len().saturating_sub(policy.guardrails.len());
     for (index, guardrail) in plan.guardrails.iter().enumerate() {
         if !plan.stages.iter().any(|stage| guardrail.stages.contains(&stage.kind)) {
-            problems.add(
-                format_args!("guardrails[{index}].stages"),
-                format!("{} for {}", kinds(&guardrail.stages), quoted(&guardrail.name)),
-                format!("one that the rollout has: {}", kinds(&plan.stages.iter().map(|stage| stage.kind).collect::<Vec<_>>())),
-            );
+            let (found, name) = (kinds(&guardrail.stages), quoted(&guardrail.name));
+            let expected = format!("one that the rollout has: {}", kinds(&plan.stages.iter().map(|stage| stage.kind).collect::<Vec<_>>()));
+            match index.checked_sub(inherited) {
+                Some(own) => problems.add(format_args!("guardrails[{own}].stages"), format!("{found} for {name}"), expected),
+                None => problems.add(
+                    "profile",
+                    format!("{found} for {name} of the profile"),
+                    format!("{expected}; or the guardrail left out with without: [{}]", guardrail.name),
+                ),
+            }
         }
     }
     for (index, stage) in plan.stages.iter().enumerate() {
@@ -186,7 +232,9 @@ fn check_coverage(plan: &Plan, problems: &mut Problems) {
 
 /// Without a baseline nothing can be compared with it.
 fn check_references(plan: &Plan, policy: &PolicySpec, problems: &mut Problems) {
-    for (index, (guardrail, typed)) in plan.guardrails.iter().zip(&policy.guardrails).enumerate() {
+    // A profile compares with stable alone, so that it fits every rollout.
+    let inherited = plan.guardrails.len().saturating_sub(policy.guardrails.len());
+    for (index, (guardrail, typed)) in plan.guardrails.iter().skip(inherited).zip(&policy.guardrails).enumerate() {
         let (target, critical) = references(guardrail);
         let win = matches!(guardrail.win, Some(Win::Ratio { versus: Reference::Baseline, .. }));
         let win_text = typed.expect.as_ref().filter(|_| win);
@@ -216,7 +264,8 @@ fn references(guardrail: &Guardrail) -> (Option<Reference>, Option<Reference>) {
     match &guardrail.test {
         Test::Counts { target, critical, .. } => (of_count(target), of_count(critical)),
         Test::Level { target, critical, .. } => (of_level(target), of_level(critical)),
-        Test::Paired(_) | Test::Gap(_) | Test::Drift(_) | Test::Energy(_) | Test::Limit { .. } | Test::Tripwire { .. } => (None, None),
+        Test::Limit { target, critical, .. } => (target.versus(), critical.versus()),
+        Test::Paired(_) | Test::Gap(_) | Test::Drift(_) | Test::Energy(_) | Test::Tripwire { .. } => (None, None),
     }
 }
 

@@ -6,16 +6,17 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 
 use super::{Problems, guardrail, is_label, is_token, quoted};
-use crate::plan::{Guardrail, RequestCounter};
+use crate::plan::{self, RequestCounter};
+use crate::profile;
 use crate::quantity::{ShareText, duration_text, ranges};
-use crate::spec::{PolicySpec, Prometheus, Risk, rules};
+use crate::spec::{Guardrail, PolicySpec, Prometheus, Risk, rules};
 
 /// Risk when none is given.
 const DEFAULT_RISK: f64 = 0.05;
 
 /// What a policy means.
 pub(super) struct Measured {
-    pub(super) guardrails: Vec<Guardrail>,
+    pub(super) guardrails: Vec<plan::Guardrail>,
     pub(super) false_promotion: f64,
     pub(super) false_rollback: f64,
     pub(super) window: TimeDelta,
@@ -79,9 +80,10 @@ pub(super) fn resolve(policy: &PolicySpec, problems: &mut Problems) -> Option<Me
     })
 }
 
-fn guardrails(policy: &PolicySpec, problems: &mut Problems) -> Vec<Guardrail> {
-    let found = policy.guardrails.len();
-    problems.check((1..=32).contains(&found), "guardrails", found.to_string(), "1 to 32 guardrails");
+/// Those of the profile, then the user's.
+fn guardrails(policy: &PolicySpec, problems: &mut Problems) -> Vec<plan::Guardrail> {
+    let inherited = profile::inherited(policy);
+    check_number(policy, inherited.len(), problems);
     let mut names = BTreeSet::new();
     for (index, guardrail) in policy.guardrails.iter().enumerate() {
         problems.check(
@@ -91,7 +93,34 @@ fn guardrails(policy: &PolicySpec, problems: &mut Problems) -> Vec<Guardrail> {
             "a name of its own for every guardrail",
         );
     }
-    policy.guardrails.iter().enumerate().filter_map(|(index, typed)| guardrail::resolve(index, typed, problems)).collect()
+    // They are read without a problem, as a test sees to.
+    let read = |typed: &Guardrail| guardrail::resolve(0, typed, &mut Problems::below(problems.root));
+    let mut guardrails: Vec<plan::Guardrail> = inherited.iter().filter_map(read).collect();
+    guardrails.extend(policy.guardrails.iter().enumerate().filter_map(|(index, typed)| guardrail::resolve(index, typed, problems)));
+    guardrails
+}
+
+fn check_number(policy: &PolicySpec, inherited: usize, problems: &mut Problems) {
+    let own = policy.guardrails.len();
+    let unknown = match policy.profile.and_then(profile::of) {
+        None => {
+            let first = policy.without.first();
+            problems.check(first.is_none(), "without", quoted(first.map_or("", String::as_str)), "a profile beside it");
+            problems.check(own <= profile::MAX_GUARDRAILS, "guardrails", own.to_string(), rules::GUARDRAILS);
+            None
+        }
+        Some(profile) => {
+            let most = profile::MAX_GUARDRAILS - profile::MAX_PROFILE;
+            problems.check(own <= most, "guardrails", own.to_string(), rules::BESIDE_PROFILE);
+            let names: Vec<&str> = profile.names().collect();
+            let unknown = policy.without.iter().find(|name| !names.contains(&name.as_str()));
+            let expected = || format!("guardrails of the profile: {}", names.join(", "));
+            problems.check(unknown.is_none(), "without", quoted(unknown.map_or("", String::as_str)), expected());
+            unknown
+        }
+    };
+    // Whoever misspells what is left out has not meant to leave out everything.
+    problems.check(own + inherited > 0 || unknown.is_some(), "guardrails", "none", rules::GUARDRAILS);
 }
 
 fn check_prometheus(server: &Prometheus, problems: &mut Problems) {

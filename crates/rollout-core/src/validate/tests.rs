@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::{CountSource, EnergyBound, IdCarrier, LevelBound, Measure};
+use crate::plan::{CountSource, EnergyBound, IdCarrier, LevelBound, LimitBound, Measure};
 use crate::spec::{Alphabet, OnInconclusive, OnUnmeasurable, Parked, ReadyWhen};
 use crate::weights::Exposure;
 
@@ -100,7 +100,10 @@ fn bounds_become_fractions_and_critical_defaults_to_target() {
     assert_eq!((target, critical, unit.as_str()), (LevelBound::Absolute(30.0), LevelBound::Absolute(50.5), "W"));
 
     let guardrail = one_guardrail(&json!({"name": "a", "limit": {"query": "g"}, "target": "100"}));
-    assert!(matches!(guardrail.test, Test::Limit { target: 100.0, critical: 100.0, .. }), "{guardrail:?}");
+    assert!(
+        matches!(guardrail.test, Test::Limit { target: LimitBound::Absolute(100.0), critical: LimitBound::Absolute(100.0), .. }),
+        "{guardrail:?}"
+    );
 }
 
 #[test]
@@ -162,6 +165,23 @@ fn slices_are_part_of_the_hash_and_plans_without_them_keep_theirs() {
     let first = hash(sliced.clone());
     sliced["slices"]["minSamples"] = json!(7);
     assert_ne!(hash(sliced), first);
+}
+
+#[test]
+fn a_stage_must_last_until_labels_are_mature() {
+    let late = json!({"name": "late", "proportion": {"bad": "b", "total": "t"}, "target": "+2pp vs stable", "maturity": {"age": "36h"}});
+    let other = json!({"name": "other", "limit": {"query": "power_watts", "unit": "W"}, "target": "30W"});
+    let guardrails = json!({"guardrails": [late, other]});
+    let expected = "expected at least 36h2m: labels of late count at an age of 36h, and two windows of 1m";
+    let found = messages(&json!({}), &guardrails);
+    assert_eq!(found.len(), 2, "in the shadow stage as in the canary: {found:?}");
+    assert!(found[1] == format!("spec.stages[1].maxDuration: found \"6h\", {expected}"), "{found:?}");
+    let stages = json!({"stages": [{"name": "canary", "type": "Canary", "percent": "5%", "maxDuration": "72h"}]});
+    let plan = validate(&rollout(&stages), &policy(&guardrails)).unwrap();
+    let maturity = plan.guardrails[0].maturity.clone().unwrap();
+    assert_eq!((maturity.age, maturity.captured), (TimeDelta::hours(36), 0.95));
+    let young = CountBound::Difference { margin: 0.02 * 0.95, versus: Reference::Stable };
+    assert_eq!(maturity.diluted(CountBound::Difference { margin: 0.02, versus: Reference::Stable }), young);
 }
 
 #[test]

@@ -6,10 +6,13 @@
 
 mod backtest;
 mod chance;
+mod cohorts;
 mod drift;
 mod energy;
 mod fairness;
 mod glance;
+mod limits;
+mod maturity;
 mod measuring;
 mod paired;
 mod past;

@@ -44,6 +44,15 @@ fn a_metric_that_nobody_has_is_no_series() {
 }
 
 #[test]
+fn a_guardrail_of_a_profile_says_what_to_do_without_its_metric() {
+    let mut typo = counts("errors", selector("nobody_total", &[]), selector("nobody_total", &[]), times(2.0), times(2.0));
+    typo.profile = Some("tabular".into());
+    let mut run = Run::new(plan(vec![canary(&[50])], vec![typo]), easy(21));
+    let message = run.ticks(2).findings[0].message.clone();
+    assert!(message.contains("no series") && message.ends_with("leave it out with without: [errors]"), "{message}");
+}
+
+#[test]
 fn a_candidate_without_series_is_no_series() {
     check(vec![accuracy(0.05, 0.05)], |world| world.of(CANDIDATE).for_each(|pod| pod.scraped = false), "Stale");
     let mut world = easy(22);
@@ -258,6 +267,7 @@ fn a_pod_that_moved_to_another_address_is_not_scraped_twice() {
 fn seconds_of_reporting_pods_are_an_exposure() {
     let rate = |factor| Test::Counts {
         bad: CountSource::Counter(selector("request_errors_total", &[])),
+        severe: None,
         total: CountSource::PodSeconds,
         target: times(factor),
         critical: times(factor),

@@ -22,6 +22,8 @@ pub fn guardrail(name: &str, test: Test) -> Guardrail {
         pod_label: None,
         win: None,
         slices: None,
+        profile: None,
+        maturity: None,
     }
 }
 
@@ -46,7 +48,7 @@ pub fn times(factor: f64) -> CountBound {
 
 pub fn counts(name: &str, bad: Selector, total: Selector, target: CountBound, critical: CountBound) -> Guardrail {
     let (bad, total) = (CountSource::Counter(bad), CountSource::Counter(total));
-    guardrail(name, Test::Counts { bad, total, target, critical, or_not_worse_than_stable: false })
+    guardrail(name, Test::Counts { bad, severe: None, total, target, critical, or_not_worse_than_stable: false })
 }
 
 pub fn accuracy(target: f64, critical: f64) -> Guardrail {
@@ -64,8 +66,18 @@ pub fn latency(limit: f64) -> Guardrail {
     let (target, critical) = (CountBound::Absolute(limit), CountBound::Absolute(limit));
     guardrail(
         "latency",
-        Test::Counts { bad, total: CountSource::Observations(histogram), target, critical, or_not_worse_than_stable: false },
+        Test::Counts { bad, severe: None, total: CountSource::Observations(histogram), target, critical, or_not_worse_than_stable: false },
     )
+}
+
+/// The same with a second edge, above which alone is critical.
+pub fn latency_of_two_edges(limit: f64) -> Guardrail {
+    let mut guardrail = latency(limit);
+    if let Test::Counts { severe, .. } = &mut guardrail.test {
+        let bad = CountSource::Above { histogram: selector("inference_seconds", &[]), edge: 0.25 };
+        *severe = Some(Severe { bad, slower_than: TimeDelta::milliseconds(250) });
+    }
+    guardrail
 }
 
 pub fn nan() -> Guardrail {
@@ -73,11 +85,19 @@ pub fn nan() -> Guardrail {
 }
 
 pub fn power(target: LevelBound, critical: LevelBound) -> Guardrail {
-    guardrail("power", Test::Level { series: selector("power_watts", &[]), unit: "W".into(), target, critical })
+    guardrail(
+        "power",
+        Test::Level { series: selector("power_watts", &[]), unit: "W".into(), direction: Direction::AtMost, target, critical },
+    )
 }
 
 pub fn power_limit(target: f64, critical: f64) -> Guardrail {
-    guardrail("power-limit", Test::Limit { series: selector("power_watts", &[]), unit: "W".into(), target, critical })
+    limit("power-limit", Direction::AtMost, LimitBound::Absolute(target), LimitBound::Absolute(critical))
+}
+
+/// A hard limit on watts.
+pub fn limit(name: &str, direction: Direction, target: LimitBound, critical: LimitBound) -> Guardrail {
+    guardrail(name, Test::Limit { series: selector("power_watts", &[]), unit: "W".into(), direction, target, critical })
 }
 
 /// Steps of a canary stage.

@@ -54,6 +54,8 @@ pub struct Behaviour {
     pub wrong: f64,
     pub failing: f64,
     pub slow: f64,
+    /// Of the slow ones, those beyond the next edge as well.
+    pub crawling: f64,
     pub nan: f64,
     pub watts: f64,
     /// Energy of one answer, beside what the device draws while it waits.
@@ -64,7 +66,7 @@ pub struct Behaviour {
 const IDLE_WATTS: f64 = 10.0;
 
 impl Behaviour {
-    pub const GOOD: Self = Self { rps: 5.0, wrong: 0.03, failing: 0.002, slow: 0.01, nan: 0.0, watts: 25.0, joules: 4.0 };
+    pub const GOOD: Self = Self { rps: 5.0, wrong: 0.03, failing: 0.002, slow: 0.01, crawling: 0.0, nan: 0.0, watts: 25.0, joules: 4.0 };
 }
 
 /// A pod's device in the exporter's series.
@@ -88,6 +90,8 @@ pub struct Pod {
     pub device: Device,
     values: BTreeMap<&'static str, f64>,
     history: BTreeMap<&'static str, Vec<Sample>>,
+    /// Series that say of which cohort they are: by metric and cohort.
+    dated: BTreeMap<(&'static str, String), (f64, Vec<Sample>)>,
 }
 
 /// Key, metric, and the labels that make it a series of its own.
@@ -139,7 +143,18 @@ impl Pod {
     pub fn new(name: &str, revision: &'static str, offset: i64) -> Self {
         let values = SERIES.iter().filter(|(_, name, _)| !OPTIONAL.contains(name)).map(|(key, _, _)| (*key, 0.0)).collect();
         let device = Device::Named(format!("GPU-{name}"));
-        Self { name: name.into(), revision, offset, alive: true, scraped: true, doubled: false, device, values, history: BTreeMap::new() }
+        Self {
+            name: name.into(),
+            revision,
+            offset,
+            alive: true,
+            scraped: true,
+            doubled: false,
+            device,
+            values,
+            history: BTreeMap::new(),
+            dated: BTreeMap::new(),
+        }
     }
 
     pub fn set(&mut self, key: &'static str, value: f64) {
@@ -148,6 +163,11 @@ impl Pod {
 
     pub fn add(&mut self, key: &'static str, amount: f64) {
         *self.values.entry(key).or_default() += amount;
+    }
+
+    /// Adds to the series of a metric for a cohort.
+    pub fn add_to_cohort(&mut self, metric: &'static str, cohort: &str, amount: f64) {
+        self.dated.entry((metric, cohort.to_owned())).or_default().0 += amount;
     }
 
     /// A series that does not exist until its first event.
@@ -171,6 +191,12 @@ impl Pod {
         self.values.insert("up", 1.0);
         for (key, value) in &self.values {
             let samples = self.history.entry(key).or_default();
+            samples.push(Sample { at, value: *value });
+            if samples.len() > 64 {
+                samples.drain(..32);
+            }
+        }
+        for (value, samples) in self.dated.values_mut() {
             samples.push(Sample { at, value: *value });
             if samples.len() > 64 {
                 samples.drain(..32);
@@ -265,7 +291,9 @@ impl World {
                 count(pod, "requests", n);
                 count(pod, "errors", failing);
                 count(pod, "fast", n - slow);
-                count(pod, "quarter", n);
+                // Without any no dice are thrown: the worlds of other tests stay as they are.
+                let crawling = if behaviour.crawling > 0.0 { dice.times(slow, behaviour.crawling) } else { 0 };
+                count(pod, "quarter", n - crawling);
                 count(pod, "all", n);
                 count(pod, "nan", nan);
                 for (i, wrong) in regions.into_iter().flatten().enumerate() {
@@ -336,6 +364,18 @@ impl World {
         }
         let mut found = Vec::new();
         for pod in self.pods.iter().filter(|p| p.alive) {
+            for ((name, cohort), (_, samples)) in pod.dated.iter().filter(|((name, _), _)| *name == metric) {
+                let labels = [
+                    ("__name__", *name),
+                    ("namespace", "ns"),
+                    ("pod", pod.name.as_str()),
+                    ("espalier_dev_revision", pod.revision),
+                    ("espalier_dev_rollout", "digits"),
+                    ("cohort", cohort.as_str()),
+                ];
+                let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+                found.push(Series { labels, samples: samples.clone() });
+            }
             for (key, name, extra) in SERIES.iter().filter(|(_, name, _)| *name == metric) {
                 let Some(samples) = pod.history.get(key) else { continue };
                 if *key == "energy" && pod.device == Device::Unknown {

@@ -132,7 +132,8 @@ pub fn start(draft: &mut Draft<'_>, number: i32) {
 /// What the attempt was planned with, so that it can be read and judged on when the policy is gone.
 fn pinned(draft: &Draft<'_>) -> String {
     let policy = match &draft.seen.policy {
-        PolicyView::Found { spec, .. } => serde_json::to_value(spec).unwrap_or_default(),
+        // Written out: another version of the operator may have other profiles.
+        PolicyView::Found { spec, .. } => serde_json::to_value(crate::profile::expanded(spec)).unwrap_or_default(),
         PolicyView::Missing => serde_json::Value::Null,
     };
     serde_json::json!({"policy": policy, "stages": draft.seen.spec.stages}).to_string()

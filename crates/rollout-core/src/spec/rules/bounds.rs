@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{NUMBER, rule};
+use super::{DURATION, NUMBER, rule};
 
 /// What remains of a bound without its number.
 fn form(bound: &str) -> String {
@@ -13,6 +13,9 @@ fn form(bound: &str) -> String {
 fn number(bound: &str) -> String {
     format!("double({bound}.find('{NUMBER}'))")
 }
+
+/// Whether less is worse, by the target.
+const FLOOR: &str = "self.target.startsWith('at least ')";
 
 /// The bounds of a proportion or a latency.
 pub(crate) const COUNT_BOUND: &str =
@@ -61,6 +64,13 @@ pub(crate) fn guardrail() -> Value {
     rules.extend(critical_bounds());
     rules.extend(slices());
     rules.extend(wins());
+    rules.push(rule(
+        ".maturity",
+        "!has(self.maturity) || has(self.proportion) || has(self.rate)",
+        "'maturity beside another kind'",
+        MATURING,
+    ));
+    rules.extend(cohorts());
     rules.push(rule(
         ".orNotWorseThanStable",
         "!has(self.orNotWorseThanStable) || !self.orNotWorseThanStable || \
@@ -114,18 +124,28 @@ fn targets() -> [Value; 6] {
         rule(
             ".target",
             &format!(
-                "!has(self.target) || !has(self.gauge) || (self.target.matches('^[+]?{NUMBER}') && {} in \
-                 [{gauge}, '+' + {gauge_difference} + ' vs stable', '+' + {gauge_difference} + ' vs baseline'])",
+                "!has(self.target) || !has(self.gauge) || (self.target.matches('^([+]|at least )?{NUMBER}') && {} in \
+                 [{gauge}, 'at least ' + {gauge}, '+' + {gauge_difference} + ' vs stable', '+' + {gauge_difference} + ' vs baseline'])",
                 form(target)
             ),
             found,
-            &format!("\"30' + {gauge} + '\" or \"+2' + {gauge_difference} + ' vs stable\", in the unit of the gauge; stable or baseline"),
+            &format!(
+                "\"30' + {gauge} + '\", \"at least 30' + {gauge} + '\" or \"+2' + {gauge_difference} + ' vs stable\", in the unit of the gauge; \
+                 stable or baseline"
+            ),
         ),
         rule(
             ".target",
-            &format!("!has(self.target) || !has(self.limit) || (self.target.matches('^{NUMBER}') && {} == {limit})", form(target)),
+            &format!(
+                "!has(self.target) || !has(self.limit) || \
+                 (self.target.matches('^(at least )?{NUMBER}') && {} in [{limit}, 'at least ' + {limit}]) || \
+                 (self.target.matches('^(at least )?{NUMBER}x vs (stable|baseline)$') && {n} > 0.0)",
+                form(target)
+            ),
             found,
-            &format!("\"512' + {limit} + '\", in the unit of the limit"),
+            &format!(
+                "\"512' + {limit} + '\", \"at least 512' + {limit} + '\" or \"0.5x vs stable\", in the unit of the limit; stable or baseline"
+            ),
         ),
     ]
 }
@@ -158,22 +178,20 @@ fn targets_of_distances() -> [Value; 2] {
 /// The critical bound takes the form of the target, whatever the kind, and is no stricter.
 fn critical_bounds() -> [Value; 2] {
     let (target, critical) = ("self.target", "self.critical");
-    let n = number(target);
+    let (n, critical_n) = (number(target), number(critical));
     [
         rule(
             ".critical",
             &format!(
                 "!has(self.critical) || !has(self.target) || {target}.find('{NUMBER}') == '' || ({critical}.find('{NUMBER}') != '' && {} == {} && \
-                 {} >= {n} && ({} < 100.0 || !(has(self.proportion) || has(self.latency) || has(self.fairness) || has(self.paired)) || self.target.contains('x')) && \
-                 (!has(self.drift) || {IS_PSI} || {} < 1.0))",
+                 ({FLOOR} ? {critical_n} <= {n} : {critical_n} >= {n}) && ({critical_n} > 0.0 || !{critical}.contains('x vs ')) && \
+                 ({critical_n} < 100.0 || !(has(self.proportion) || has(self.latency) || has(self.fairness) || has(self.paired)) || self.target.contains('x')) && \
+                 (!has(self.drift) || {IS_PSI} || {critical_n} < 1.0))",
                 form(critical),
                 form(target),
-                number(critical),
-                number(critical),
-                number(critical)
             ),
             "'\"' + self.critical + '\"'",
-            "the form of target and at least its value, \"' + self.target + '\"",
+            &format!("the form of target and at ' + ({FLOOR} ? 'most' : 'least') + ' its value, \"' + self.target + '\""),
         ),
         rule(
             ".critical",
@@ -192,9 +210,9 @@ pub(crate) const WINNERS: &str = "expect beside proportion, rate, latency, or ga
 /// A promised win takes the form of its kind and is better than the target.
 fn wins() -> [Value; 3] {
     let (win, target) = ("self.expect", "self.target");
-    let (n, unit) = (number(win), "(has(self.gauge.unit) ? self.gauge.unit : '')");
+    let (n, most, unit) = (number(win), number(target), "(has(self.gauge.unit) ? self.gauge.unit : '')");
     let found = "'\"' + self.expect + '\"'";
-    let absolute = format!("{target}.matches('^{NUMBER}') && !{target}.contains(' vs ')");
+    let absolute = format!("{target}.matches('^(at least )?{NUMBER}') && !{target}.contains(' vs ')");
     [
         rule(
             ".expect",
@@ -217,14 +235,52 @@ fn wins() -> [Value; 3] {
             ".expect",
             &format!(
                 "!has(self.expect) || !has(self.gauge) || !has(self.target) || !({absolute}) || \
-                 ({win}.matches('^{NUMBER}') && {} == {unit} && {n} < {})",
+                 ({win}.matches('^(at least )?{NUMBER}') && {} == ({FLOOR} ? 'at least ' : '') + {unit} && ({FLOOR} ? {n} > {most} : {n} < {most}))",
                 form(win),
-                number(target)
             ),
             found,
-            "a level below target, \"' + self.target + '\"",
+            &format!("a level ' + ({FLOOR} ? 'above' : 'below') + ' target, \"' + self.target + '\""),
         ),
     ]
+}
+
+/// Where labels may come late.
+pub(crate) const MATURING: &str = "maturity beside proportion or rate, whose labels may come late";
+
+/// Where cohorts may not stand.
+pub(crate) const UNSLICED: &str = "one of them: the labels of a cohort are not told apart any further";
+/// Where cohorts may stand.
+pub(crate) const COUNTED: &str = "it beside a count of all events";
+
+fn cohorts() -> [Value; 2] {
+    let has = "has(self.maturity) && has(self.maturity.cohortLabel)";
+    [
+        rule(".slices", &format!("!has(self.slices) || !({has})"), "'slices and cohortLabel'", UNSLICED),
+        rule(
+            ".maturity.cohortLabel",
+            &format!("!({has}) || !has(self.rate) || has(self.rate.exposure)"),
+            "'cohortLabel beside rate without exposure'",
+            COUNTED,
+        ),
+    ]
+}
+
+pub(crate) fn maturity() -> Value {
+    let width = "(has(self.cohortWidth) ? self.cohortWidth : '1h')";
+    let good = |text: &str| format!("{text} != '' && {text}.matches('{DURATION}')");
+    let (age_is_good, width_is_good) = (good("self.age"), good(width));
+    json!([
+        rule(".cohortWidth", "!has(self.cohortWidth) || has(self.cohortLabel)", "'\"' + self.cohortWidth + '\"'", "cohortLabel beside it"),
+        rule(
+            ".age",
+            &format!(
+                "!has(self.cohortLabel) || !({age_is_good}) || !({width_is_good}) || \
+                 duration(self.age).getSeconds() <= 100 * duration({width}).getSeconds()"
+            ),
+            "'\"' + self.age + '\"'",
+            &format!("at most 100 times cohortWidth, ' + {width} + '"),
+        ),
+    ])
 }
 
 /// Where slices may stand.
@@ -302,10 +358,21 @@ pub(crate) fn energy() -> Value {
 }
 
 pub(crate) fn latency() -> Value {
-    json!([rule(
+    let good = |field: &str| format!("self.{field} != '' && self.{field}.matches('{DURATION}')");
+    let (edge, higher) = (good("slowerThan"), good("criticallySlowerThan"));
+    let above = rule(
+        ".criticallySlowerThan",
+        &format!(
+            "!has(self.criticallySlowerThan) || !({edge}) || !({higher}) || duration(self.criticallySlowerThan) > duration(self.slowerThan)"
+        ),
+        "'\"' + self.criticallySlowerThan + '\"'",
+        "an edge above slowerThan, \"' + self.slowerThan + '\"",
+    );
+    let base = rule(
         ".histogram",
         "!self.histogram.matches('^[a-zA-Z0-9_:]*_(bucket|count|sum)([{]|$)')",
         "'\"' + self.histogram + '\"'",
         "the base name of a histogram, without _bucket, _count or _sum",
-    )])
+    );
+    json!([base, above])
 }
