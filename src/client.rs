@@ -114,9 +114,9 @@ pub async fn connect_under(context: Option<String>) -> Result<Client, Error> {
 }
 
 /// A client whose writes go out only while we lead, and are counted.
-pub async fn connect_fenced(leadership: Leadership, metrics: Arc<Metrics>) -> Result<Client, Error> {
+pub async fn connect_fenced(fence: FenceLayer) -> Result<Client, Error> {
     let config = settings(Config::infer().await.map_err(Error::InferConfig)?);
-    Ok(ClientBuilder::try_from(config)?.with_layer(&FenceLayer { leadership, metrics }).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&fence).build())
 }
 
 fn settings(mut config: Config) -> Config {

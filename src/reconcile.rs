@@ -2,7 +2,7 @@
 //! Level-triggered: whatever woke it, it reads everything anew.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
 use kube::ResourceExt;
@@ -16,6 +16,7 @@ use rollout_core::spec::StageKind;
 use rollout_core::status::{AttemptPhase, Serving, Status};
 use rollout_core::weights::{Exposure, Position};
 use thiserror::Error;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::act::{self, ActError, act};
@@ -93,9 +94,9 @@ async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {
     let judged = identity(&seen.observed.status, &seen.observed.uid).and_then(|identity| ctx.tracker.judgement(key, &identity));
     let (judgement, checkpoint) = judged.unzip();
     seen.observed.checkpoint = checkpoint.flatten();
-    let mut decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), Utc::now());
+    let mut decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), ctx.clock.now());
     if observe::recount(ctx, &mut seen, &decision).await? {
-        decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), Utc::now());
+        decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), ctx.clock.now());
     }
     say(key, &seen, &decision);
     let done = tokio::time::timeout(act::ACT_TIMEOUT, act(ctx, &seen, &decision)).await.map_err(|_| late("writing", act::ACT_TIMEOUT));

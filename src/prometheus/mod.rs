@@ -13,5 +13,5 @@ mod client;
 mod server;
 
 pub use batch::{Gathered, Servers, Snapshot};
-pub use client::{BODY_LIMIT, Client};
+pub use client::{Answer, BODY_LIMIT, Client, Exchange};
 pub use server::{Auth, SecretSource, Server, ServerError};
