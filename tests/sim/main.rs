@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test fails by panicking")]
 #![allow(clippy::cast_possible_truncation, reason = "the simulated numbers are small")]
 
+mod chaos;
 mod cluster;
+mod crashes;
 mod dice;
 mod faults;
+mod leaders;
 mod limits;
 mod oracle;
 mod process;
@@ -14,18 +17,5 @@ mod prometheus;
 mod serve;
 mod store;
 mod stories;
+mod tests;
 mod world;
-
-use chrono::TimeDelta;
-
-use stories::{Sim, rollout};
-
-#[test]
-fn a_good_candidate_is_deployed_stepped_and_promoted() {
-    let mut sim = Sim::new(1).serving();
-    sim.apply(&rollout("b"));
-    let promoted = sim.until(TimeDelta::hours(2), |sim| sim.serves("b") && sim.settled());
-    assert!(promoted && sim.violations().is_empty(), "{}", sim.story());
-    assert_eq!((sim.share("b"), sim.share("a")), (100, 0));
-    println!("{}", sim.story());
-}

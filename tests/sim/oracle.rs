@@ -56,6 +56,11 @@ impl World {
         self.oracle.violations.push(Violation { check, message });
     }
 
+    /// Nobody can expect a reaction before `until`.
+    pub fn excuse(&mut self, until: DateTime<Utc>) {
+        self.oracle.excused_until = self.oracle.excused_until.max(Some(until));
+    }
+
     /// The rollout that owns this place, which is its route's by name.
     fn rollout(&self, (namespace, name): &Place) -> Option<Value> {
         self.store.get(ROLLOUTS, namespace, name).map(|live| (**live).clone())
@@ -84,12 +89,11 @@ pub fn share_in(route: &Value, service: &str) -> i32 {
 }
 
 /// A write of an operator has arrived and is about to be carried out.
-pub fn about_to_write(world: &mut World, caller: &Caller, call: &Call, of: Resource, namespace: &str) {
+pub fn about_to_write(world: &mut World, call: &Call, of: Resource, namespace: &str) {
     limits::precondition(world, call, of);
     if of == LEASES || of.plural == "events" {
         return;
     }
-    leads(world, caller, call);
     let name = if call.name.is_empty() { text(&call.body, "/metadata/name").to_owned() } else { call.name.clone() };
     let Some(live) = world.store.get(of, namespace, &name).map(|live| (**live).clone()) else { return };
     let stale = |given: &str| !given.is_empty() && given != text(&live, "/metadata/resourceVersion");
@@ -109,8 +113,11 @@ pub fn about_to_write(world: &mut World, caller: &Caller, call: &Call, of: Resou
     }
 }
 
-/// S12: who does not hold the lease writes nothing.
-fn leads(world: &mut World, caller: &Caller, call: &Call) {
+/// S12: who does not hold the lease sends no write. What was sent before may still arrive; preconditions are for that.
+pub fn sent(world: &mut World, caller: &Caller, call: &Call) {
+    if !call.is_step() {
+        return;
+    }
     let holder = world.store.list(LEASES, None).next().map(|lease| text(lease, "/spec/holderIdentity").to_owned());
     if let Some(holder) = holder.filter(|holder| !holder.is_empty() && !holder.starts_with(&format!("{}_", caller.name))) {
         world.broken("S12 only the leader writes", format!("{} wrote {} {} while {holder} holds the lease", caller.name, call.method, call.path));

@@ -1,7 +1,7 @@
 //! One process of the operator: the unmodified code on a runtime of its own with a paused clock, so that it can be killed, frozen and started again.
 //! Lets time pass; knows nothing of rollouts.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -157,10 +157,6 @@ impl Process {
         });
     }
 
-    pub fn is_running(&self) -> bool {
-        self.operator.is_some()
-    }
-
     /// The process is gone, at once and with everything it was about to do.
     pub fn kill(self) {
         let world = Arc::clone(&self.world);
@@ -171,6 +167,3 @@ impl Process {
         world.forget_watches();
     }
 }
-
-/// A value that every run of a test may add to.
-pub type Counted<T> = Arc<Mutex<T>>;

@@ -106,6 +106,7 @@ pub async fn serve(world: Shared, caller: Caller, request: Request<Body>) -> Res
         let mut world = lock(&world);
         world.now = world.now.max(caller.clock.now());
         world.calls += 1;
+        oracle::sent(&mut world, &caller, &call);
         crate::faults::fate(&mut world, &call)
     };
     tokio::time::sleep(fate.before).await;
@@ -200,7 +201,7 @@ fn change(world: &mut World, caller: &Caller, call: &Call, of: Resource, namespa
     let manager = call.get("fieldManager");
     let manager = if manager.is_empty() { "unknown" } else { manager };
     let writer = Writer { manager, now: &now, status: call.subresource == "status", dry_run: call.is_dry() };
-    oracle::about_to_write(world, caller, call, of, namespace);
+    oracle::about_to_write(world, call, of, namespace);
     let (body, name) = (call.body.clone(), call.name.as_str());
     let result = match call.method {
         Method::POST => world.carry_out(of, |store| store.create(of, namespace, body, &writer)),
@@ -259,7 +260,8 @@ fn discover(call: &Call) -> Result<Done, Refusal> {
 
 /// The line of the trace.
 fn tell(world: &mut World, caller: &Caller, call: &Call, answer: Option<&Result<Done, Refusal>>, effect: &Effect, dies: bool) {
-    if !call.is_write() && matches!(effect, Effect::None) {
+    let renewal = call.of.is_some_and(|of| of.plural == "leases") && matches!(answer, Some(Ok(_)));
+    if matches!(effect, Effect::None) && (!call.is_write() || call.is_dry() || renewal) {
         return;
     }
     let outcome = match answer {

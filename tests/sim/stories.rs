@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cluster::Model;
 use crate::oracle::{condition, share_in};
 use crate::process::{Process, Stopped};
-use crate::store::{POLICIES, ROLLOUTS, ROUTES, SERVICES, text};
+use crate::store::{POLICIES, ROLLOUTS, text};
 use crate::world::{Crash, Shared, World, lock};
 
 pub const NAMESPACE: &str = "ml";
@@ -37,7 +37,7 @@ pub fn policy() -> Value {
         "metadata": {"name": NAME, "namespace": NAMESPACE},
         "spec": {
             "prometheus": {"address": "http://prometheus:9090"},
-            "interval": "5s",
+            "interval": "15s",
             "window": "1m",
             "requestTimeout": "10s",
             "guardrails": [
@@ -56,10 +56,6 @@ pub fn least_step(rollout: &Value) -> TimeDelta {
     let minutes = |stage: &Value| text(stage, "/stepMinDuration").trim_end_matches('m').parse::<i64>().ok();
     TimeDelta::minutes(stages.iter().filter_map(minutes).min().unwrap_or(0))
 }
-
-/// How one run lets processes die and come back.
-#[derive(Clone, Copy, Debug)]
-pub struct Downtime(pub TimeDelta);
 
 /// One run.
 pub struct Sim {
@@ -133,9 +129,8 @@ impl Sim {
         process.kill();
         let mut world = lock(&self.world);
         let back = world.now + downtime;
+        world.excuse(back + TimeDelta::seconds(25));
         world.run_due(back);
-        let excused = back + TimeDelta::seconds(25);
-        world.oracle.excused_until = world.oracle.excused_until.max(Some(excused));
     }
 
     /// Runs until something holds, looking every second; false when it never does within `limit`.
@@ -209,12 +204,4 @@ pub fn share(world: &World, letter: &str) -> i32 {
     let Some(revision) = crate::prometheus::revision_of(world, NAMESPACE, letter) else { return 0 };
     let place = (NAMESPACE.to_owned(), NAME.to_owned());
     world.truth.taken(&place).map_or(0, |(route, _)| share_in(route, &format!("{NAME}-{revision}")))
-}
-
-/// The share of users on the revision of this model in the route as written.
-pub fn written_share(world: &World, letter: &str) -> i32 {
-    let Some(revision) = crate::prometheus::revision_of(world, NAMESPACE, letter) else { return 0 };
-    let service = format!("{NAME}-{revision}");
-    let known = world.store.get(SERVICES, NAMESPACE, &service).is_some();
-    world.store.get(ROUTES, NAMESPACE, NAME).filter(|_| known).map_or(0, |route| share_in(route, &service))
 }
