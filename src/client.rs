@@ -22,6 +22,9 @@ use crate::metrics::Metrics;
 pub const FIELD_MANAGER: &str = rollout_core::route::MANAGER;
 /// Longest wait for one call that is not a watch. A write that began while we led ends before another may lead.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait until an answer begins, those of lists and watches included, which have no limit of their own: without one a list that is never
+/// answered would leave a store empty for ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -178,7 +181,8 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let Some((object, verb)) = write_of(&request) else {
             let answer = self.inner.call(request);
-            return Box::pin(async move { answer.await.map_err(Into::into) });
+            let late = |_| -> BoxError { format!("no answer from the API server within {ANSWER_TIMEOUT:?}").into() };
+            return Box::pin(async move { tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(late)?.map_err(Into::into) });
         };
         let mut count = Count { metrics: Arc::clone(&self.metrics), object, verb, outcome: "Timeout" };
         if !self.leadership.may_write() {

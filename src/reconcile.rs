@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DurationRound, TimeDelta, Utc};
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
@@ -218,6 +218,9 @@ async fn watched(ctx: &Arc<Context>, key: &Key, seen: &Seen, status: &Status) ->
 fn arms(key: &Key, seen: &Seen, plan: &Plan, candidate: &Serving, stable: &Serving, kind: StageKind, since: chrono::DateTime<Utc>) -> Arms {
     let arm = |serving: &Serving, control: bool| {
         let own = serving.service == workload::child_name(&key.name, &serving.revision);
+        // Creation is told in whole seconds: a pod made just after the start would else seem to be older, and what it counted until its first
+        // sample would not be the candidate's.
+        let since = since.duration_trunc(TimeDelta::seconds(1)).unwrap_or(since);
         let pods = seen.observed.workloads.get(&serving.revision).map(|w| w.pods.clone()).unwrap_or_default();
         let matchers = match (own, serving.revision.is_baseline()) {
             (true, _) => std::collections::BTreeMap::new(),

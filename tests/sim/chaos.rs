@@ -186,7 +186,8 @@ pub fn run(seed: u64) -> Report {
     let applied = sim.now();
     let mut candidate = rollout("b");
     candidate["spec"]["stages"] = stages(&mut dice);
-    candidate["spec"]["progressDeadline"] = json!("3m");
+    // Longer than any downtime: the deadline goes on while nobody deploys.
+    candidate["spec"]["progressDeadline"] = json!("6m");
     {
         let mut world = lock(&sim.world);
         let (model, harm) = model(plot, &mut dice, applied);

@@ -1,5 +1,5 @@
 //! What is run: whole stories, every place to die, two leaders, and as many seeds as there is time for.
-//! `ESPALIER_SIM_SEEDS` says how many seeds, `ESPALIER_SIM_SEED` replays one with its trace, `ESPALIER_SIM_FULL` dies everywhere in every way.
+//! `ESPALIER_SIM_SEEDS` says how many seeds, `ESPALIER_SIM_SEED` replays one with its trace, `ESPALIER_SIM_FIRST` ends at the first that fails, `ESPALIER_SIM_FULL` dies everywhere in every way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -180,7 +180,10 @@ fn whatever_happens_the_promises_hold() {
     }
     let (from, wanted) = (number("ESPALIER_SIM_FROM").unwrap_or(0), number("ESPALIER_SIM_SEEDS"));
     let (began, tally) = (Instant::now(), Mutex::new(Tally::default()));
-    let seeds = (from..from + wanted.unwrap_or(SEEDS)).take_while(|_| wanted.is_some() || began.elapsed() < TIME);
+    let first_only = number("ESPALIER_SIM_FIRST").is_some();
+    let enough = |tally: &Mutex<Tally>| first_only && !tally.lock().unwrap().failed.is_empty();
+    let in_time = || wanted.is_some() || began.elapsed() < TIME;
+    let seeds = (from..from + wanted.unwrap_or(SEEDS)).take_while(|_| in_time() && !enough(&tally));
     on_all_processors(seeds, |seed| {
         let report = std::panic::catch_unwind(|| chaos::run(seed));
         let mut tally = tally.lock().unwrap();
