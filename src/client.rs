@@ -291,6 +291,15 @@ mod tests {
         assert!(metrics.encode().contains(r#"outcome="Timeout"} 1"#));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_never_answered_ends_although_its_caller_sets_no_limit() {
+        let server = service_fn(|_: Request<Body>| std::future::pending::<Result<Response<String>, BoxError>>());
+        let layer = FenceLayer { leadership: Leadership::never(), metrics: Arc::new(Metrics::new()) };
+        let api: Api<ConfigMap> = Api::namespaced(Client::new(layer.layer(server), "ns"), "ns");
+        let ended = tokio::time::timeout(ANSWER_TIMEOUT * 2, api.list(&kube::api::ListParams::default())).await.unwrap();
+        assert!(ended.unwrap_err().to_string().contains("no answer from the API server within 30s"));
+    }
+
     #[test]
     fn objects_are_named_by_resource_and_subresource() {
         let check = |method: Method, path: &str, expected: Option<(&str, &str)>| {

@@ -130,8 +130,7 @@ async fn lead(
     let namespace = config.lease_namespace.clone().unwrap_or_else(|| config.pod_namespace.clone());
     readiness.standby();
     info!(lease = config.lease_name, namespace, "waiting for the lease");
-    let (leadership, lost) =
-        leader::acquire(client.clone(), &namespace, &config.lease_name, replica).await.context("leader election")?;
+    let (leadership, lost) = leader::acquire(client.clone(), &namespace, &config.lease_name, replica).await.context("leader election")?;
     metrics.leads(true);
     Ok((leadership, lost))
 }

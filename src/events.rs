@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::clock::Clock;
 use crate::client::{CALL_TIMEOUT, CallError, FIELD_MANAGER, timed};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// Events that wait to be published.

@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
-use crate::clock::Clock;
 use crate::client::{CALL_TIMEOUT, CallError, FIELD_MANAGER, timed};
+use crate::clock::Clock;
 
 /// Wait after a write of the lease that somebody else was faster with.
 const AFTER_CONFLICT: Duration = Duration::from_millis(100);

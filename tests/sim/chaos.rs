@@ -9,8 +9,8 @@ use crate::dice::Dice;
 use crate::faults::{Fault, Struck, some_effect};
 use crate::oracle::Harm;
 use crate::prometheus::DEFECTS;
-use crate::stories::{NAME, NAMESPACE, Sim, apply, rollout};
 use crate::store::{ROLLOUTS, ROUTES, text};
+use crate::stories::{NAME, NAMESPACE, Sim, apply, rollout};
 use crate::world::{World, lock};
 
 /// What the story is about.
@@ -130,7 +130,8 @@ fn ask(world: &mut World, action: &str, id: &str) {
     let Some(live) = world.store.get(ROLLOUTS, NAMESPACE, NAME) else { return };
     let candidate = text(live, "/status/candidate/revision").to_owned();
     let request = json!({"id": id, "action": action, "candidate": candidate, "actor": "ann", "reason": "because"}).to_string();
-    world.edit(ROLLOUTS, NAMESPACE, NAME, "kubectl", false, |live| live["metadata"]["annotations"]["espalier.dev/request"] = json!(request));
+    world
+        .edit(ROLLOUTS, NAMESPACE, NAME, "kubectl", false, |live| live["metadata"]["annotations"]["espalier.dev/request"] = json!(request));
     world.say(&format!("ann asks to {action} {candidate}"));
 }
 
@@ -165,12 +166,14 @@ fn people(world: &mut World, dice: &mut Dice, plot: Plot, applied: DateTime<Utc>
 }
 
 /// Somebody sets the weights of the first rule by hand.
-fn foreign(world: &mut World, weight: i64) {
+pub fn foreign(world: &mut World, weight: i64) {
     world.oracle.foreign = true;
     world.excuse(world.now + TimeDelta::seconds(30));
     world.say(&format!("kubectl-edit sets the second weight to {weight}"));
     world.edit(ROUTES, NAMESPACE, NAME, "kubectl-edit", false, |route| {
-        if let Some([first, second, ..]) = route.pointer_mut("/spec/rules/0/backendRefs").and_then(Value::as_array_mut).map(Vec::as_mut_slice) {
+        if let Some([first, second, ..]) =
+            route.pointer_mut("/spec/rules/0/backendRefs").and_then(Value::as_array_mut).map(Vec::as_mut_slice)
+        {
             (first["weight"], second["weight"]) = (json!(100 - weight), json!(weight));
         }
     });
@@ -197,7 +200,9 @@ pub fn run(seed: u64) -> Report {
         world.oracle.harm = harm;
         people(&mut world, &mut dice, plot, applied, &candidate);
         let faults: Vec<String> = world.faults.list.iter().map(|fault| format!("{fault:?}")).collect();
-        faults.iter().for_each(|fault| world.say(fault));
+        for fault in &faults {
+            world.say(fault);
+        }
         let defect = format!("{:?} lag {} gateway {}", world.truth.defect, world.faults.lag, world.cluster.gateway_delay);
         world.say(&defect);
     }
@@ -234,10 +239,15 @@ fn end(sim: &mut Sim, plot: Plot) -> Vec<String> {
         let others = ["a", "b", "c"].into_iter().filter(|other| *other != letter);
         let stray: Vec<(&str, i32)> = others.map(|other| (other, sim.share(other))).filter(|(_, share)| *share > 0).collect();
         // A candidate that turned bad only after its probation serves, since nobody watches any more.
-        let survived = plot == Plot::WrongLater || plot == Plot::Killed || plot == Plot::NotFinite || plot == Plot::Aborted || plot == Plot::Reverted;
+        let survived =
+            plot == Plot::WrongLater || plot == Plot::Killed || plot == Plot::NotFinite || plot == Plot::Aborted || plot == Plot::Reverted;
         let late = survived && sim.serves("b") && never_rejected(sim);
         if (!sim.serves(letter) || sim.share(letter) != 100 || !stray.is_empty()) && !late {
-            problems.push(format!("L4 {letter} must serve everybody: it has {} %, others {stray:?}, Ready is {:?}", sim.share(letter), sim.ready()));
+            problems.push(format!(
+                "L4 {letter} must serve everybody: it has {} %, others {stray:?}, Ready is {:?}",
+                sim.share(letter),
+                sim.ready()
+            ));
         }
     }
     // Rest takes long to look at, and is the same after most stories.

@@ -221,7 +221,8 @@ fn endpoints(world: &mut World, namespace: &str) {
         let mut labels = if labels.is_object() { labels } else { json!({}) };
         labels["kubernetes.io/service-name"] = json!(name);
         let owner = json!([{"apiVersion": "v1", "kind": "Service", "name": name, "uid": text(&service, "/metadata/uid")}]);
-        let object = json!({"metadata": {"name": slice, "labels": labels, "ownerReferences": owner}, "addressType": "IPv4", "endpoints": endpoints});
+        let object =
+            json!({"metadata": {"name": slice, "labels": labels, "ownerReferences": owner}, "addressType": "IPv4", "endpoints": endpoints});
         world.make(SLICES, namespace, object, "endpointslice-controller");
     }
 }
@@ -229,7 +230,8 @@ fn endpoints(world: &mut World, namespace: &str) {
 /// The gateway takes the newest route, or says why not; from then on traffic follows it.
 fn gateway(world: &mut World, (namespace, name): &Place) {
     let Some(live) = world.store.get(ROUTES, namespace, name).cloned() else { return };
-    let services: BTreeSet<String> = world.store.list(SERVICES, Some(namespace)).map(|one| text(one, "/metadata/name").to_owned()).collect();
+    let services: BTreeSet<String> =
+        world.store.list(SERVICES, Some(namespace)).map(|one| text(one, "/metadata/name").to_owned()).collect();
     let rules = live.pointer("/spec/rules").and_then(Value::as_array).cloned().unwrap_or_default();
     let refs = rules.iter().flat_map(|rule| rule["backendRefs"].as_array().cloned().unwrap_or_default());
     let absent = refs.map(|one| text(&one, "/name").to_owned()).find(|one| !services.contains(one));
@@ -239,7 +241,8 @@ fn gateway(world: &mut World, (namespace, name): &Place) {
         json!({"type": kind, "status": if good { "True" } else { "False" }, "reason": if good { kind } else { bad }, "message": "",
             "observedGeneration": generation, "lastTransitionTime": "2027-01-15T08:00:00Z"})
     };
-    let conditions = [condition("Accepted", !refuses, "NotAllowedByListeners"), condition("ResolvedRefs", absent.is_none(), "BackendNotFound")];
+    let conditions =
+        [condition("Accepted", !refuses, "NotAllowedByListeners"), condition("ResolvedRefs", absent.is_none(), "BackendNotFound")];
     let parents: Vec<Value> = live
         .pointer("/spec/parentRefs")
         .and_then(Value::as_array)

@@ -61,7 +61,8 @@ pub fn play(story: Story, death: Option<Death>) -> (usize, Vec<String>, String) 
     }
     let gone = story.ends_with.is_empty();
     // In probation the fault may come when the candidate serves already: it must have gone back, not merely rest.
-    let arrived = sim.until(TimeDelta::hours(2), |sim| if gone { sim.object().is_null() } else { sim.settled() && sim.serves(story.ends_with) });
+    let arrived =
+        sim.until(TimeDelta::hours(2), |sim| if gone { sim.object().is_null() } else { sim.settled() && sim.serves(story.ends_with) });
     let mut problems = sim.violations();
     if !arrived {
         problems.push(format!("L3 {} must serve in the end; Ready is {:?}", story.ends_with, sim.ready()));

@@ -1,7 +1,7 @@
 //! Numbers from a seed: the same seed gives the same numbers on every machine.
 //! Not for anything that must be hard to guess.
 
-/// A generator of numbers (SplitMix64, Steele, Lea & Flood 2014).
+/// A generator of numbers (`SplitMix64`, Steele, Lea & Flood 2014).
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 

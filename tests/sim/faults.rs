@@ -106,7 +106,8 @@ pub fn fate(world: &mut World, call: &Call) -> Fate {
         };
         concerned && fault.from <= now && now < fault.until
     };
-    let active: Vec<(u64, Effect)> = world.faults.list.iter().filter(|fault| strikes(fault)).map(|f| (f.percent, f.effect.clone())).collect();
+    let active: Vec<(u64, Effect)> =
+        world.faults.list.iter().filter(|fault| strikes(fault)).map(|f| (f.percent, f.effect.clone())).collect();
     let struck = active.into_iter().find(|(percent, _)| world.dice.chance(*percent)).map(|(_, effect)| effect);
     // An answer that is lost has done no harm to who only reads.
     let effect = match struck {

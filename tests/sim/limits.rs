@@ -117,17 +117,25 @@ pub fn grounds(world: &mut World, place: &Place, rollout: &Value, revision: &str
     let written = world.store.get(ROUTES, &place.0, &place.1).map_or(0, |route| share_in(route, &service));
     let Some((carried, since)) = world.truth.taken(place).map(|(route, since)| (share_in(route, &service), *since)) else { return };
     if carried != written {
-        world.broken("S2 the weight before took effect", format!("{revision} is raised to {after} %, but the gateway carries {carried} % of {written} %"));
+        world.broken(
+            "S2 the weight before took effect",
+            format!("{revision} is raised to {after} %, but the gateway carries {carried} % of {written} %"),
+        );
     }
     let least = crate::stories::least_step(rollout);
     let held = world.now - since;
     if held + TimeDelta::seconds(1) < least {
-        let message = format!("{revision} is raised to {after} % after {} s at {carried} %, at least {} s", held.num_seconds(), least.num_seconds());
+        let message =
+            format!("{revision} is raised to {after} % after {} s at {carried} %, at least {} s", held.num_seconds(), least.num_seconds());
         world.broken("S2 time at the weight before", message);
     }
-    let blind = world.truth.defect.filter(|(defect, from, until)| defect.blinds() && *from + TimeDelta::seconds(30) < world.now && world.now < *until);
+    let blind = world
+        .truth
+        .defect
+        .filter(|(defect, from, until)| defect.blinds() && *from + TimeDelta::seconds(30) < world.now && world.now < *until);
     if let Some((defect, from, _)) = blind {
-        let message = format!("{revision} is raised to {after} % although measurements are {defect:?} for {} s", (world.now - from).num_seconds());
+        let message =
+            format!("{revision} is raised to {after} % although measurements are {defect:?} for {} s", (world.now - from).num_seconds());
         world.broken("S3 no raise without measurements", message);
     }
 }

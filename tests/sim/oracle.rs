@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cluster::ready_pods;
 use crate::limits;
 use crate::serve::{Call, Caller};
-use crate::store::{Change, DEPLOYMENTS, LEASES, Place, ROLLOUTS, ROUTES, Resource, SERVICES, finalizers, place, text};
+use crate::store::{DEPLOYMENTS, LEASES, Place, ROLLOUTS, ROUTES, Resource, SERVICES, finalizers, place, text};
 use crate::world::World;
 
 /// A promise that was broken.
@@ -41,12 +41,21 @@ pub struct Oracle {
     pub foreign: bool,
     /// Fields of the route that are the user's and must stay.
     pub kept: Vec<(&'static str, Value)>,
+    /// Since when a route gives a candidate more than was decided.
+    above: BTreeMap<Place, DateTime<Utc>>,
     /// Highest exposure that each attempt has had, by revision and start.
     peaks: BTreeMap<(String, String), i32>,
     pub latched: BTreeSet<String>,
     pub most_writes: usize,
     pub(crate) minutes: BTreeMap<(i64, &'static str), usize>,
     pub(crate) generations: BTreeMap<Place, i64>,
+}
+
+impl Oracle {
+    /// The highest exposure that any candidate has had, in percent.
+    pub fn highest(&self) -> i32 {
+        self.peaks.values().copied().max().unwrap_or(0)
+    }
 }
 
 impl World {
@@ -107,7 +116,9 @@ pub fn about_to_write(world: &mut World, call: &Call, of: Resource, namespace: &
             limits::status(world, &live, &call.body);
         }
         (ROLLOUTS, &Method::PATCH) => finalizer(world, &live, &call.body),
-        (DEPLOYMENTS, &Method::PATCH) if call.body.pointer("/spec/replicas") == Some(&Value::from(0)) => taken_away(world, &live, "scaled to 0"),
+        (DEPLOYMENTS, &Method::PATCH) if call.body.pointer("/spec/replicas") == Some(&Value::from(0)) => {
+            taken_away(world, &live, "scaled to 0");
+        }
         (DEPLOYMENTS | SERVICES, &Method::DELETE) => taken_away(world, &live, "deleted"),
         _ => {}
     }
@@ -120,7 +131,10 @@ pub fn sent(world: &mut World, caller: &Caller, call: &Call) {
     }
     let holder = world.store.list(LEASES, None).next().map(|lease| text(lease, "/spec/holderIdentity").to_owned());
     if let Some(holder) = holder.filter(|holder| !holder.is_empty() && !holder.starts_with(&format!("{}_", caller.name))) {
-        world.broken("S12 only the leader writes", format!("{} wrote {} {} while {holder} holds the lease", caller.name, call.method, call.path));
+        world.broken(
+            "S12 only the leader writes",
+            format!("{} wrote {} {} while {holder} holds the lease", caller.name, call.method, call.path),
+        );
     }
 }
 
@@ -166,6 +180,10 @@ fn raise(world: &mut World, place: &Place, rollout: &Value, service: &str, befor
     if world.oracle.latched.contains(&revision) {
         world.broken("S7 a latch holds", format!("{revision} was rejected and is raised to {after} %"));
     }
+    let known = world.truth.taken(place).is_some_and(|(route, _)| route::exposure(route, service).referenced);
+    if !known {
+        world.broken("S2 the weight before took effect", format!("{service} is raised to {after} % before the gateway knows it"));
+    }
     let ready = i64::try_from(ready_pods(world, &place.0, service).len()).unwrap();
     let replicas = rollout.pointer("/spec/workload/template/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
     if ready < ((replicas * i64::from(after) + 99) / 100).max(1) {
@@ -193,7 +211,10 @@ fn raise(world: &mut World, place: &Place, rollout: &Value, service: &str, befor
         let failing = crate::prometheus::revision_of(world, &place.0, &harm.letter).as_deref() == Some(revision.as_str());
         let since = world.now - harm.from;
         if failing && since > harm.bound && world.truth.defect(world.now).is_none() {
-            world.broken("S2 no raise on harm", format!("{revision} is raised to {after} % although it has failed for {} s", since.num_seconds()));
+            world.broken(
+                "S2 no raise on harm",
+                format!("{revision} is raised to {after} % although it has failed for {} s", since.num_seconds()),
+            );
         }
     }
 }
@@ -269,13 +290,44 @@ pub fn written(world: &mut World, caller: &Caller, call: &Call, of: Resource) {
     }
 }
 
-/// Something changed, whoever did it.
-pub fn changed(world: &mut World, of: Resource, change: &Change) {
-    let _ = (world, of, change);
+/// How long a route may give more than was decided before it must have been lowered.
+const ABOVE: TimeDelta = TimeDelta::seconds(10);
+
+/// Every instant.
+pub fn watch(world: &mut World) {
+    above_intent(world);
+    failed(world);
 }
 
-/// Every instant: L2, nobody stays on what has failed.
-pub fn watch(world: &mut World) {
+/// L2: what somebody else gave a candidate is taken back.
+fn above_intent(world: &mut World) {
+    if !world.oracle.foreign || world.oracle.excused_until.is_some_and(|until| world.now < until) {
+        world.oracle.above.clear();
+        return;
+    }
+    let routes: Vec<Place> = world.store.list(ROUTES, None).map(|route| place(route)).collect();
+    for place in routes {
+        let Some(rollout) = world.rollout(&place) else { continue };
+        let service = text(&rollout, "/status/candidate/service");
+        let share = world.store.get(ROUTES, &place.0, &place.1).map_or(0, |route| share_in(route, service));
+        let intent = rollout.pointer("/status/attempt/intent").and_then(Value::as_i64).unwrap_or(0);
+        if service.is_empty() || i64::from(share) <= intent {
+            world.oracle.above.remove(&place);
+            continue;
+        }
+        let now = world.now;
+        let since = *world.oracle.above.entry(place.clone()).or_insert(now);
+        if now - since > ABOVE {
+            let late = (now - since).num_seconds();
+            world
+                .broken("L2 more than was decided is taken back", format!("{service} has {share} % for {late} s, decided were {intent} %"));
+            world.oracle.above.remove(&place);
+        }
+    }
+}
+
+/// L2: nobody stays on what has failed.
+fn failed(world: &mut World) {
     let Some(harm) = world.oracle.harm.clone() else { return };
     let since = world.oracle.excused_until.map_or(harm.from, |until| until.max(harm.from));
     if world.now < since + harm.bound {
@@ -288,7 +340,8 @@ pub fn watch(world: &mut World) {
         let serves = world.rollout(&place).is_some_and(|one| text(&one, "/status/stable/revision") == revision);
         if share > 0 && !serves {
             let late = (world.now - since).num_seconds();
-            world.broken("L2 a failing candidate is gone in time", format!("{revision} still has {share} % {late} s after it must be seen"));
+            world
+                .broken("L2 a failing candidate is gone in time", format!("{revision} still has {share} % {late} s after it must be seen"));
             world.oracle.harm = None;
         }
     }

@@ -60,7 +60,7 @@ impl Process {
         // What the libraries draw for the jitter of their backoffs.
         fastrand::seed(seed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let _inside = runtime.enter();
+        let inside = runtime.enter();
         let origin = Instant::now();
         let clock = Clock::of(move || now + chrono::TimeDelta::from_std(origin.elapsed()).unwrap());
         let vitals = Vitals::default();
@@ -79,7 +79,7 @@ impl Process {
             replica: Replica { identity: format!("{name}_{seed:016x}"), clock },
         };
         let operator = runtime.spawn(operate(config, ground, vitals.clone(), std::future::pending()));
-        drop(_inside);
+        drop(inside);
         Self { runtime, operator: Some(operator), world: Arc::clone(world), began: (now, origin), vitals, end: String::new() }
     }
 
@@ -136,16 +136,12 @@ impl Process {
                 () = tokio::time::sleep_until(instant) => None,
             }
         });
-        match ended {
-            Some(end) => {
-                self.end = end;
-                Stopped::Ended
-            }
-            None => {
-                self.operator = Some(operator);
-                Stopped::Reached
-            }
+        if let Some(end) = ended {
+            self.end = end;
+            return Stopped::Ended;
         }
+        self.operator = Some(operator);
+        Stopped::Reached
     }
 
     /// The process was stopped until the world's time and goes on now: all its timers have run out meanwhile.

@@ -123,7 +123,8 @@ pub fn scrape(world: &mut World) {
     let routes: Vec<(Place, Value)> = world.truth.taken.iter().map(|(place, (spec, _))| (place.clone(), spec.clone())).collect();
     let mut served: BTreeMap<String, f64> = BTreeMap::new();
     for ((namespace, _), live) in &routes {
-        let backends: Vec<String> = world.store.list(crate::store::SERVICES, Some(namespace)).map(|s| text(s, "/metadata/name").to_owned()).collect();
+        let backends: Vec<String> =
+            world.store.list(crate::store::SERVICES, Some(namespace)).map(|s| text(s, "/metadata/name").to_owned()).collect();
         for service in backends {
             let seen = route::exposure(live, &service);
             let share = if seen.mirrored { 1.0 } else { f64::from(seen.share.percent()) / 100.0 };
@@ -159,7 +160,8 @@ fn count(world: &mut World, pod: &Value, requests: f64, seconds: f64) {
         return;
     }
     let labels = |more: &[(&str, &str)]| -> Labels {
-        let label = |key: &str| pod.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let label =
+            |key: &str| pod.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str).unwrap_or_default().to_owned();
         let own = [
             ("pod".to_owned(), name.clone()),
             ("namespace".to_owned(), text(pod, "/metadata/namespace").to_owned()),
@@ -167,7 +169,10 @@ fn count(world: &mut World, pod: &Value, requests: f64, seconds: f64) {
             ("espalier_dev_revision".to_owned(), label("espalier.dev/revision")),
             ("espalier_dev_rollout".to_owned(), label("espalier.dev/rollout")),
         ];
-        own.into_iter().chain(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))).filter(|(_, v)| !v.is_empty()).collect()
+        own.into_iter()
+            .chain(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+            .filter(|(_, v)| !v.is_empty())
+            .collect()
     };
     let at = now.timestamp_millis();
     for (metric, labels, value) in [
@@ -245,7 +250,8 @@ fn matching(world: &World, form: &str, defect: Option<Defect>) -> String {
         .filter_map(|((_, labels), samples)| {
             let from = samples.partition_point(|(at, _)| *at <= start);
             let to = samples.partition_point(|(at, _)| *at <= end);
-            let values: Vec<String> = samples[from..to].iter().map(|(at, v)| format!("[{}.{:03},\"{}\"]", at / 1000, at % 1000, value(*v))).collect();
+            let values: Vec<String> =
+                samples[from..to].iter().map(|(at, v)| format!("[{}.{:03},\"{}\"]", at / 1000, at % 1000, value(*v))).collect();
             let series = |labels: &Labels| match defect {
                 Some(Defect::NativeHistogram) => json!({"metric": labels, "histograms": [[0, {}]]}).to_string(),
                 _ => format!("{{\"metric\":{},\"values\":[{}]}}", json!(labels), values.join(",")),

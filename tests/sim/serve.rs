@@ -73,8 +73,8 @@ impl Call {
             words.drain(..2);
         }
         self.of = SERVED.into_iter().find(|one| one.group_version == group_version && one.plural == words[0]);
-        self.name = words.get(1).copied().unwrap_or_default().to_owned();
-        self.subresource = words.get(2).copied().unwrap_or_default().to_owned();
+        words.get(1).copied().unwrap_or_default().clone_into(&mut self.name);
+        words.get(2).copied().unwrap_or_default().clone_into(&mut self.subresource);
     }
 
     pub fn is_write(&self) -> bool {
@@ -185,8 +185,8 @@ fn perform(world: &mut World, caller: &Caller, call: &Call) -> Result<Done, Refu
     let Some(of) = call.of else { return discover(call) };
     let namespace = call.namespace.clone();
     match (&call.method, call.name.as_str()) {
-        (&Method::GET, "") if call.is_watch() => watch(world, call, of, namespace),
-        (&Method::GET, "") => list(world, call, of, namespace.as_deref()),
+        (&Method::GET, "") if call.is_watch() => Ok(watch(world, call, of, namespace)),
+        (&Method::GET, "") => Ok(list(world, call, of, namespace.as_deref())),
         (&Method::GET, name) => {
             let found = world.store.get(of, &namespace.unwrap_or_default(), name).cloned();
             let found = found.ok_or_else(|| Refusal::new(404, "NotFound", format!("{} \"{name}\" not found", of.plural)))?;
@@ -219,7 +219,7 @@ fn change(world: &mut World, caller: &Caller, call: &Call, of: Resource, namespa
     result.map(|object| Done::Object(if call.method == Method::POST { 201 } else { 200 }, object))
 }
 
-fn list(world: &World, call: &Call, of: Resource, namespace: Option<&str>) -> Result<Done, Refusal> {
+fn list(world: &World, call: &Call, of: Resource, namespace: Option<&str>) -> Done {
     let from: usize = call.get("continue").parse().unwrap_or(0);
     let limit: usize = call.get("limit").parse().unwrap_or(usize::MAX);
     let all: Vec<_> = world.store.list(of, namespace).filter(|object| selected(object, call.get("labelSelector"))).collect();
@@ -228,10 +228,10 @@ fn list(world: &World, call: &Call, of: Resource, namespace: Option<&str>) -> Re
     let token = if more > 0 { (from + page.len()).to_string() } else { String::new() };
     let metadata = json!({"resourceVersion": world.store.version().to_string(), "continue": token});
     let list = json!({"apiVersion": of.group_version, "kind": format!("{}List", of.kind), "metadata": metadata, "items": page});
-    Ok(Done::Text(list.to_string().into_bytes()))
+    Done::Text(list.to_string().into_bytes())
 }
 
-fn watch(world: &mut World, call: &Call, of: Resource, namespace: Option<String>) -> Result<Done, Refusal> {
+fn watch(world: &mut World, call: &Call, of: Resource, namespace: Option<String>) -> Done {
     let (lines, coming) = unbounded_channel();
     let from = call.get("resourceVersion").parse().unwrap_or(0);
     let timeout = call.get("timeoutSeconds").parse().unwrap_or(290);
@@ -241,7 +241,7 @@ fn watch(world: &mut World, call: &Call, of: Resource, namespace: Option<String>
         let _ = lines.send(format!("{}\n", json!({"type": "ERROR", "object": gone.body()})).into_bytes());
     }
     let stream = UnboundedReceiverStream::new(coming).map(Ok::<_, std::io::Error>);
-    Ok(Done::Stream(Answer::from_stream(stream)))
+    Done::Stream(Answer::from_stream(stream))
 }
 
 fn discover(call: &Call) -> Result<Done, Refusal> {
@@ -270,7 +270,7 @@ fn tell(world: &mut World, caller: &Caller, call: &Call, answer: Option<&Result<
         Some(Err(refusal)) => format!("{} {}", refusal.code, refusal.reason),
     };
     let note = match call.of {
-        Some(of) if call.is_write() => note(world, call, of),
+        Some(of) if call.is_write() => note(call, of),
         _ => String::new(),
     };
     let fault = match effect {
@@ -284,7 +284,7 @@ fn tell(world: &mut World, caller: &Caller, call: &Call, answer: Option<&Result<
     world.say(&format!("{} {} {}{dry} -> {outcome}{fault}{death}{note}", caller.name, call.method, call.path));
 }
 
-fn note(world: &World, call: &Call, of: Resource) -> String {
+fn note(call: &Call, of: Resource) -> String {
     match of.plural {
         "httproutes" => format!("  {}", oracle::shares(&call.body)),
         "modelrollouts" if call.subresource == "status" => {
@@ -302,9 +302,6 @@ fn note(world: &World, call: &Call, of: Resource) -> String {
             )
         }
         "events" => format!("  {}: {}", text(&call.body, "/reason"), text(&call.body, "/note")),
-        _ => {
-            let _ = world;
-            String::new()
-        }
+        _ => String::new(),
     }
 }

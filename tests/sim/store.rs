@@ -21,7 +21,13 @@ pub struct Resource {
     pub has_generation: bool,
 }
 
-const fn resource(group_version: &'static str, plural: &'static str, kind: &'static str, has_status: bool, has_generation: bool) -> Resource {
+const fn resource(
+    group_version: &'static str,
+    plural: &'static str,
+    kind: &'static str,
+    has_status: bool,
+    has_generation: bool,
+) -> Resource {
     Resource { group_version, plural, kind, has_status, has_generation }
 }
 
@@ -221,9 +227,9 @@ impl Store {
 
     /// Objects that this owner leaves behind.
     pub fn dependents(&self, uid: &str) -> Vec<(Resource, Place)> {
-        let owned = |object: &Value| object.pointer("/metadata/ownerReferences").and_then(Value::as_array).is_some_and(|all| {
-            all.iter().any(|one| one["uid"] == uid)
-        });
+        let owned = |object: &Value| {
+            object.pointer("/metadata/ownerReferences").and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| one["uid"] == uid))
+        };
         let all = self.objects.iter().flat_map(|(of, objects)| objects.iter().map(move |(place, object)| (*of, place, object)));
         all.filter(|(_, _, object)| owned(object)).map(|(of, place, _)| (of, place.clone())).collect()
     }
@@ -282,16 +288,12 @@ impl Store {
 
 /// Who manages the fields that somebody may ask about: the rules of a route, the pods of a workload. Atomic, as in the API.
 fn own(next: &mut Value, live: &Value, manager: &str) {
-    for (field, path, entry) in [
-        ("rules", "/spec/rules", json!({"f:spec": {"f:rules": {}}})),
-        ("template", "/spec/template", json!({"f:spec": {"f:template": {}}})),
-    ] {
+    for (path, entry) in [("/spec/rules", json!({"f:spec": {"f:rules": {}}})), ("/spec/template", json!({"f:spec": {"f:template": {}}}))] {
         if next.pointer(path).is_none() || next.pointer(path) == live.pointer(path) {
             continue;
         }
         let entry = json!({"manager": manager, "operation": "Update", "apiVersion": next["apiVersion"], "fieldsType": "FieldsV1", "fieldsV1": entry});
         next["metadata"]["managedFields"] = json!([entry]);
-        let _ = field;
     }
 }
 

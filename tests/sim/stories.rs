@@ -71,10 +71,8 @@ impl Sim {
     pub fn new(seed: u64) -> Self {
         let mut world = World::new(seed);
         world.make(POLICIES, NAMESPACE, policy(), "kubectl");
-        world.oracle.kept = vec![
-            ("/spec/rules/0/timeouts", json!({"request": "10s"})),
-            ("/spec/rules/0/fieldOfTomorrow", json!({"a": [1.5]})),
-        ];
+        world.oracle.kept =
+            vec![("/spec/rules/0/timeouts", json!({"request": "10s"})), ("/spec/rules/0/fieldOfTomorrow", json!({"a": [1.5]}))];
         Self { world: Arc::new(Mutex::new(world)), process: None, downtime: TimeDelta::seconds(2), crashes: 0, elect: true }
     }
 
@@ -183,11 +181,8 @@ impl Sim {
     /// The whole trace.
     pub fn story(&self) -> String {
         let world = lock(&self.world);
-        let mut text = world.trace.join("\n");
-        if let Some(process) = &self.process {
-            text.push_str(&format!("\nstuck: {:?}", process.vitals.beats.stuck()));
-        }
-        text
+        let stuck = self.process.as_ref().map(|process| process.vitals.beats.stuck()).unwrap_or_default();
+        format!("{}\nstuck: {stuck:?}", world.trace.join("\n"))
     }
 }
 

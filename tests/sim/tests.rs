@@ -1,5 +1,6 @@
 //! What is run: whole stories, every place to die, two leaders, and as many seeds as there is time for.
-//! `ESPALIER_SIM_SEEDS` says how many seeds, `ESPALIER_SIM_SEED` replays one with its trace, `ESPALIER_SIM_FIRST` ends at the first that fails, `ESPALIER_SIM_FULL` dies everywhere in every way.
+//! `ESPALIER_SIM=nightly` runs 100,000 seeds and dies everywhere in every way; `ESPALIER_SIM_SEEDS` says how many seeds, `ESPALIER_SIM_SEED` replays one with its trace, `ESPALIER_SIM_FIRST` ends at the first that fails,
+//! `ESPALIER_SIM_LEADERS` says how many seeds two replicas get.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -12,19 +13,27 @@ use serde_json::json;
 use crate::chaos::{self, Report};
 use crate::cluster::Model;
 use crate::crashes::{STORIES, deaths, play};
+use crate::faults::{Effect, Fault, Struck};
 use crate::leaders;
 use crate::oracle::Harm;
+use crate::prometheus::Defect;
 use crate::store::ROLLOUTS;
 use crate::stories::{NAMESPACE, Sim, rollout};
 use crate::world::lock;
 
 /// Seeds of an ordinary run, unless the time is over before.
 const SEEDS: u64 = 400;
+/// Seeds of a nightly run.
+const NIGHTLY: u64 = 100_000;
 /// How long an ordinary run goes on with new seeds.
 const TIME: Duration = Duration::from_secs(25);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+fn is_nightly() -> bool {
+    std::env::var("ESPALIER_SIM").is_ok_and(|kind| kind == "nightly")
 }
 
 /// Does `work` for each number on all processors.
@@ -105,14 +114,59 @@ fn status_fields_of_a_newer_version_are_kept_through_a_whole_rollout() {
 }
 
 #[test]
+fn weights_that_were_edited_while_nobody_looked_are_not_held_against_the_candidate_for_ever() {
+    let mut sim = Sim::new(5).serving();
+    sim.apply(&rollout("b"));
+    assert!(sim.until(TimeDelta::minutes(2), |sim| sim.share("b") == 5), "{}", sim.story());
+    sim.process.take().unwrap().kill();
+    {
+        let mut world = lock(&sim.world);
+        world.oracle.foreign = true;
+        let now = world.now;
+        world.excuse(now + TimeDelta::minutes(3));
+        chaos::foreign(&mut world, 60);
+        world.run_due(now + TimeDelta::minutes(2));
+    }
+    let promoted = sim.until(TimeDelta::minutes(40), |sim| sim.serves("b") && sim.settled());
+    assert!(promoted && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+}
+
+#[test]
+fn what_a_pod_did_in_the_second_in_which_its_attempt_started_is_the_candidates() {
+    let sim = Sim::new(6).serving();
+    let from = sim.now();
+    let mut sim =
+        sim.with_model("b", Model { nonfinite_from: Some(from), startup: Some(TimeDelta::milliseconds(100)), ..Model::default() });
+    // Nothing can be measured before its counters have moved.
+    lock(&sim.world).truth.defect = Some((Defect::Warning, from, from + TimeDelta::seconds(45)));
+    sim.apply(&rollout("b"));
+    let rejected = sim.until(TimeDelta::minutes(20), |sim| sim.settled() && sim.ready().1 == "RolledBack");
+    assert!(rejected && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+    let highest = lock(&sim.world).oracle.highest();
+    assert_eq!(highest, 0, "nobody is sent to a candidate that has failed already\n{}", sim.story());
+}
+
+#[test]
+fn lists_that_are_never_answered_are_asked_again() {
+    let mut sim = Sim::new(7);
+    {
+        let mut world = lock(&sim.world);
+        let (from, until) = (world.now, world.now + TimeDelta::seconds(20));
+        world.faults.list.push(Fault { from, until, struck: Struck::Reads, percent: 60, effect: Effect::Hang });
+    }
+    sim.elect = false;
+    let sim = sim.serving();
+    assert!(sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+}
+
+#[test]
 fn a_crash_at_every_write_ends_as_without_one() {
-    let full = number("ESPALIER_SIM_FULL").is_some();
     let places: Vec<_> = STORIES
         .into_iter()
         .flat_map(|story| {
             let (writes, problems, trace) = play(story, None);
             assert!(problems.is_empty(), "{}: {problems:?}\n{trace}", story.name);
-            deaths(writes, !full).into_iter().map(move |death| (story, death))
+            deaths(writes, !is_nightly()).into_iter().map(move |death| (story, death))
         })
         .collect();
     let failures = Mutex::new(Vec::new());
@@ -131,7 +185,7 @@ fn a_crash_at_every_write_ends_as_without_one() {
 #[test]
 fn of_two_replicas_one_writes_and_nothing_is_lost_when_it_freezes_or_dies() {
     let changes = AtomicUsize::new(0);
-    on_all_processors(0..number("ESPALIER_SIM_LEADERS").unwrap_or(4), |seed| {
+    on_all_processors(0..number("ESPALIER_SIM_LEADERS").unwrap_or(if is_nightly() { 2000 } else { 8 }), |seed| {
         let (problems, trace, changed) = leaders::story(seed);
         changes.fetch_add(changed, Ordering::Relaxed);
         assert!(problems.is_empty(), "seed {seed}: {problems:?}\n{trace}");
@@ -178,7 +232,7 @@ fn whatever_happens_the_promises_hold() {
         assert!(report.problems.is_empty());
         return;
     }
-    let (from, wanted) = (number("ESPALIER_SIM_FROM").unwrap_or(0), number("ESPALIER_SIM_SEEDS"));
+    let (from, wanted) = (number("ESPALIER_SIM_FROM").unwrap_or(0), number("ESPALIER_SIM_SEEDS").or(is_nightly().then_some(NIGHTLY)));
     let (began, tally) = (Instant::now(), Mutex::new(Tally::default()));
     let first_only = number("ESPALIER_SIM_FIRST").is_some();
     let enough = |tally: &Mutex<Tally>| first_only && !tally.lock().unwrap().failed.is_empty();

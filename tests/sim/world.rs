@@ -211,7 +211,6 @@ impl World {
         {
             self.tell(of, &change);
             cluster::notice(self, of, &change);
-            crate::oracle::changed(self, of, &change);
         }
         result
     }
