@@ -169,6 +169,11 @@ fn people(world: &mut World, dice: &mut Dice, plot: Plot, applied: DateTime<Utc>
 pub fn foreign(world: &mut World, weight: i64) {
     world.oracle.foreign = true;
     world.excuse(world.now + TimeDelta::seconds(30));
+    edit_weights(world, weight);
+}
+
+/// The edit alone, which excuses nobody.
+pub fn edit_weights(world: &mut World, weight: i64) {
     world.say(&format!("kubectl-edit sets the second weight to {weight}"));
     world.edit(ROUTES, NAMESPACE, NAME, "kubectl-edit", false, |route| {
         if let Some([first, second, ..]) =

@@ -3,6 +3,7 @@
 //! `ESPALIER_SIM_LEADERS` says how many seeds two replicas get.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -34,6 +35,12 @@ fn number(name: &str) -> Option<u64> {
 
 fn is_nightly() -> bool {
     std::env::var("ESPALIER_SIM").is_ok_and(|kind| kind == "nightly")
+}
+
+/// What was covered is told whether the tests pass or not.
+fn say(line: &str) {
+    // Nobody may be reading.
+    let _ = writeln!(std::io::stderr(), "sim: {line}");
 }
 
 /// Does `work` for each number on all processors.
@@ -132,6 +139,33 @@ fn weights_that_were_edited_while_nobody_looked_are_not_held_against_the_candida
 }
 
 #[test]
+fn what_somebody_gave_a_candidate_by_hand_is_taken_back_before_anything_is_measured() {
+    let mut sim = Sim::new(8).serving();
+    sim.apply(&rollout("b"));
+    assert!(sim.until(TimeDelta::minutes(2), |sim| sim.share("b") == 5), "{}", sim.story());
+    sim.run_for(TimeDelta::seconds(3));
+    lock(&sim.world).oracle.foreign = true;
+    chaos::edit_weights(&mut lock(&sim.world), 60);
+    let promoted = sim.until(TimeDelta::minutes(40), |sim| sim.serves("b") && sim.settled());
+    assert!(promoted && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+}
+
+#[test]
+fn a_route_that_no_gateway_takes_is_not_raised_until_one_does() {
+    let mut sim = Sim::new(9).serving();
+    lock(&sim.world).cluster.gateway_refuses = true;
+    sim.apply(&rollout("b"));
+    sim.run_for(TimeDelta::minutes(8));
+    let highest = lock(&sim.world).oracle.highest();
+    let ready = sim.ready();
+    assert!(highest == 0 && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+    assert_ne!(ready.0, "True", "nobody may think that this is done");
+    lock(&sim.world).accept_again(NAMESPACE, "digits");
+    let promoted = sim.until(TimeDelta::minutes(40), |sim| sim.serves("b") && sim.settled());
+    assert!(promoted && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+}
+
+#[test]
 fn what_a_pod_did_in_the_second_in_which_its_attempt_started_is_the_candidates() {
     let sim = Sim::new(6).serving();
     let from = sim.now();
@@ -178,19 +212,20 @@ fn a_crash_at_every_write_ends_as_without_one() {
         }
     });
     let failures = failures.into_inner().unwrap();
-    println!("{} crash points of {} stories", places.len(), STORIES.len());
+    say(&format!("{} crash points of {} stories", places.len(), STORIES.len()));
     assert!(failures.is_empty(), "{} of {} crash points; the first:\n{}", failures.len(), places.len(), failures[0]);
 }
 
 #[test]
 fn of_two_replicas_one_writes_and_nothing_is_lost_when_it_freezes_or_dies() {
     let changes = AtomicUsize::new(0);
-    on_all_processors(0..number("ESPALIER_SIM_LEADERS").unwrap_or(if is_nightly() { 2000 } else { 8 }), |seed| {
+    let seeds = number("ESPALIER_SIM_LEADERS").unwrap_or(if is_nightly() { 2000 } else { 8 });
+    on_all_processors(0..seeds, |seed| {
         let (problems, trace, changed) = leaders::story(seed);
         changes.fetch_add(changed, Ordering::Relaxed);
         assert!(problems.is_empty(), "seed {seed}: {problems:?}\n{trace}");
     });
-    println!("{} changes of the leader", changes.into_inner());
+    say(&format!("{seeds} stories of two replicas with {} changes of the leader", changes.into_inner()));
 }
 
 /// What many runs came to.
@@ -247,7 +282,7 @@ fn whatever_happens_the_promises_hold() {
         }
     });
     let tally = tally.into_inner().unwrap();
-    println!(
+    say(&format!(
         "{} rollouts, {:.1} simulated hours, {} faults of calls, {} with broken measurements, {} crashes, {} writes, {} queries in {:.1} s: {:?}",
         tally.runs,
         tally.hours,
@@ -258,7 +293,7 @@ fn whatever_happens_the_promises_hold() {
         tally.queries,
         began.elapsed().as_secs_f64(),
         tally.plots
-    );
+    ));
     let kinds: BTreeSet<&str> = tally.failed.values().flatten().map(|problem| problem.split(':').next().unwrap_or_default()).collect();
     for (seed, problems) in tally.failed.iter().take(12) {
         println!("seed {seed}: {problems:#?}\n  replay: ESPALIER_SIM_SEED={seed} cargo test --test sim whatever_happens -- --nocapture");

@@ -280,6 +280,12 @@ impl World {
         }
     }
 
+    /// The gateway that refused every route takes this one.
+    pub fn accept_again(&mut self, namespace: &str, name: &str) {
+        self.cluster.gateway_refuses = false;
+        self.after(TimeDelta::zero(), Task::Cluster(cluster::Look::Gateway((namespace.to_owned(), name.to_owned()))));
+    }
+
     /// Watches that fall silent without an end, and those whose processes are gone.
     pub fn silence_watches(&mut self) {
         self.watches.iter_mut().for_each(|watch| watch.dead = true);
