@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -121,7 +120,7 @@ async fn perform(ctx: &Context, seen: &Seen, write: &Write, version: &mut String
 
 async fn route(ctx: &Context, seen: &Seen, write: &RouteWrite) -> Result<(), ActError> {
     if let Some(ticket) = write.ticket() {
-        if !ticket.is_fresh(Utc::now()) {
+        if !ticket.is_fresh(ctx.clock.now()) {
             return Err(ActError::StaleTicket);
         }
         if ctx.tracker.is_escaping(&Key { namespace: seen.observed.namespace.clone(), name: seen.observed.name.clone() }) {

@@ -22,6 +22,9 @@ use crate::metrics::Metrics;
 pub const FIELD_MANAGER: &str = rollout_core::route::MANAGER;
 /// Longest wait for one call that is not a watch. A write that began while we led ends before another may lead.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait until an answer begins, those of lists and watches included, which have no limit of their own: without one a list that is never
+/// answered would leave a store empty for ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -114,9 +117,9 @@ pub async fn connect_under(context: Option<String>) -> Result<Client, Error> {
 }
 
 /// A client whose writes go out only while we lead, and are counted.
-pub async fn connect_fenced(leadership: Leadership, metrics: Arc<Metrics>) -> Result<Client, Error> {
+pub async fn connect_fenced(fence: FenceLayer) -> Result<Client, Error> {
     let config = settings(Config::infer().await.map_err(Error::InferConfig)?);
-    Ok(ClientBuilder::try_from(config)?.with_layer(&FenceLayer { leadership, metrics }).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&fence).build())
 }
 
 fn settings(mut config: Config) -> Config {
@@ -178,7 +181,8 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let Some((object, verb)) = write_of(&request) else {
             let answer = self.inner.call(request);
-            return Box::pin(async move { answer.await.map_err(Into::into) });
+            let late = |_| -> BoxError { format!("no answer from the API server within {ANSWER_TIMEOUT:?}").into() };
+            return Box::pin(async move { tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(late)?.map_err(Into::into) });
         };
         let mut count = Count { metrics: Arc::clone(&self.metrics), object, verb, outcome: "Timeout" };
         if !self.leadership.may_write() {
@@ -285,6 +289,15 @@ mod tests {
         let api: Api<ConfigMap> = Api::namespaced(Client::new(layer.layer(server), "ns"), "ns");
         assert!(matches!(create(&api).await.unwrap_err(), CallError::Timeout(_)));
         assert!(metrics.encode().contains(r#"outcome="Timeout"} 1"#));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_never_answered_ends_although_its_caller_sets_no_limit() {
+        let server = service_fn(|_: Request<Body>| std::future::pending::<Result<Response<String>, BoxError>>());
+        let layer = FenceLayer { leadership: Leadership::never(), metrics: Arc::new(Metrics::new()) };
+        let api: Api<ConfigMap> = Api::namespaced(Client::new(layer.layer(server), "ns"), "ns");
+        let ended = tokio::time::timeout(ANSWER_TIMEOUT * 2, api.list(&kube::api::ListParams::default())).await.unwrap();
+        assert!(ended.unwrap_err().to_string().contains("no answer from the API server within 30s"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use rollout_core::observed::Observed;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::api::ModelRollout;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
 use crate::leader::Leadership;
@@ -27,6 +28,8 @@ pub const WAKE_QUEUE: usize = 4096;
 pub struct Context {
     /// Talks to the API server.
     pub client: Client,
+    /// The time of day.
+    pub clock: Clock,
     /// How the operator was started.
     pub config: Config,
     /// What watches keep.

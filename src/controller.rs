@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
@@ -17,10 +18,12 @@ use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tracing::{debug, error, info, warn};
 
 use crate::api::ModelRollout;
+use crate::client::FenceLayer;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::{Context, WAKE_QUEUE};
 use crate::events::Events;
-use crate::leader::{self, Leadership};
+use crate::leader::{self, Leadership, Replica};
 use crate::metrics::Metrics;
 use crate::prometheus::{SecretSource, Servers};
 use crate::reconcile::{ReconcileError, reconcile};
@@ -36,16 +39,57 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 /// Wait after a conflict: somebody else was faster, so read again.
 const CONFLICT: Duration = Duration::from_millis(50);
 
+/// Makes the client whose writes go through this fence.
+pub type Fenced = Box<dyn FnOnce(FenceLayer) -> BoxFuture<'static, Result<Client, kube::Error>> + Send>;
+
+/// What the operator stands on: the API server, Prometheus and the time of day, as the machine has them or as a test does.
+pub struct Ground {
+    /// Reads, and writes the lease.
+    pub reader: Client,
+    /// Everything else that writes.
+    pub fenced: Fenced,
+    /// Prometheus servers.
+    pub servers: Servers,
+    /// This process in the lease, and its clock.
+    pub replica: Replica,
+}
+
+/// What the operator says of itself, shared with who answers for it.
+#[derive(Clone)]
+pub struct Vitals {
+    /// Our own metrics.
+    pub metrics: Arc<Metrics>,
+    /// Signs of life of the loops.
+    pub beats: Heartbeats,
+    /// Whether we are ready.
+    pub readiness: Readiness,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self { metrics: Arc::new(Metrics::new()), beats: Heartbeats::new(), readiness: Readiness::new() }
+    }
+}
+
 /// Runs until a signal, or until leadership is lost, which is an error.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let reader = client::connect().await.context("cannot reach the Kubernetes API server")?;
-    let metrics = Arc::new(Metrics::new());
-    let beats = Heartbeats::new();
-    let readiness = Readiness::new();
-    server::serve(config.health_addr, config.metrics_addr, Arc::clone(&metrics), beats.clone(), readiness.clone())
-        .await
-        .context("cannot listen")?;
-    let stop = shutdown()?;
+    let ground = Ground {
+        reader: client::connect().await.context("cannot reach the Kubernetes API server")?,
+        fenced: Box::new(|fence| Box::pin(client::connect_fenced(fence))),
+        servers: Servers::default(),
+        replica: Replica::of(&config.pod_name),
+    };
+    let vitals = Vitals::default();
+    let Vitals { metrics, beats, readiness } = vitals.clone();
+    server::serve(config.health_addr, config.metrics_addr, metrics, beats, readiness).await.context("cannot listen")?;
+    operate(config, ground, vitals, shutdown()?).await
+}
+
+/// Waits for what it needs and for the lease, then operates until `stop` resolves, or until leadership is lost, which is an error.
+pub async fn operate(config: Config, ground: Ground, vitals: Vitals, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let Ground { reader, fenced, servers, replica } = ground;
+    let Vitals { metrics, beats, readiness } = vitals.clone();
+    let clock = replica.clock.clone();
     tokio::pin!(stop);
     tokio::select! {
         () = &mut stop => return Ok(()),
@@ -53,13 +97,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let (leadership, lost) = tokio::select! {
         () = &mut stop => return Ok(()),
-        acquired = lead(&reader, &config, &metrics, &readiness) => acquired?,
+        acquired = lead(&reader, replica, &config, &metrics, &readiness) => acquired?,
     };
     info!(version = env!("CARGO_PKG_VERSION"), namespaces = ?config.watch_namespaces, "espalier leads");
     readiness.missing("the watches are not filled yet");
     beats.expect("sampler", SAMPLER_SILENCE);
-    let client = client::connect_fenced(leadership.clone(), Arc::clone(&metrics)).await?;
-    let (ctx, wakes) = context(client, config, metrics, beats, leadership.clone());
+    let client = fenced(FenceLayer { leadership: leadership.clone(), metrics: Arc::clone(&metrics) }).await?;
+    let (ctx, wakes) = context(client, config, servers, clock, &vitals, leadership.clone());
     let sampling = tokio::spawn(sampler::run(Arc::clone(&ctx)));
     let controlling = tokio::spawn(control(Arc::clone(&ctx), wakes, readiness));
     let outcome = tokio::select! {
@@ -75,25 +119,33 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 async fn lead(
     client: &Client,
+    replica: Replica,
     config: &Config,
     metrics: &Arc<Metrics>,
     readiness: &Readiness,
-) -> anyhow::Result<(Leadership, futures::future::BoxFuture<'static, ()>)> {
+) -> anyhow::Result<(Leadership, BoxFuture<'static, ()>)> {
     if !config.leader_elect {
         return Ok((Leadership::always(), Box::pin(std::future::pending())));
     }
     let namespace = config.lease_namespace.clone().unwrap_or_else(|| config.pod_namespace.clone());
     readiness.standby();
     info!(lease = config.lease_name, namespace, "waiting for the lease");
-    let (leadership, lost) =
-        leader::acquire(client.clone(), &namespace, &config.lease_name, &config.pod_name).await.context("leader election")?;
+    let (leadership, lost) = leader::acquire(client.clone(), &namespace, &config.lease_name, replica).await.context("leader election")?;
     metrics.leads(true);
     Ok((leadership, lost))
 }
 
 type Wakes = futures::stream::BoxStream<'static, ObjectRef<DeserializeGuard<ModelRollout>>>;
 
-fn context(client: Client, config: Config, metrics: Arc<Metrics>, beats: Heartbeats, leadership: Leadership) -> (Arc<Context>, Wakes) {
+fn context(
+    client: Client,
+    config: Config,
+    servers: Servers,
+    clock: Clock,
+    vitals: &Vitals,
+    leadership: Leadership,
+) -> (Arc<Context>, Wakes) {
+    let Vitals { metrics, beats, .. } = vitals.clone();
     let (stores, touched) = Stores::watch(&client, &config.namespaces());
     let (wake, waked) = mpsc::channel(WAKE_QUEUE);
     // A task of its own: the controller polls its triggers only while it has looks to spare, and looks wait for the stores to follow.
@@ -106,10 +158,11 @@ fn context(client: Client, config: Config, metrics: Arc<Metrics>, beats: Heartbe
     let wakes = futures::stream::select(UnboundedReceiverStream::new(followed), ReceiverStream::new(waked)).boxed();
     let ctx = Context {
         secrets: SecretSource::new(client.clone()),
-        events: Events::start(client.clone(), Arc::clone(&metrics)),
+        events: Events::start(client.clone(), Arc::clone(&metrics), clock.clone()),
         stores,
         tracker: Tracker::default(),
-        servers: Servers::default(),
+        servers,
+        clock,
         metrics,
         leadership,
         beats,

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::client::{CALL_TIMEOUT, CallError, FIELD_MANAGER, timed};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// Events that wait to be published.
@@ -34,6 +35,7 @@ const MAX_NOTE: usize = 1024;
 pub struct Events {
     queue: mpsc::Sender<Told>,
     metrics: Arc<Metrics>,
+    clock: Clock,
 }
 
 /// An event and what it is about.
@@ -49,10 +51,10 @@ struct Told {
 
 impl Events {
     /// Starts publishing in the background.
-    pub fn start(client: Client, metrics: Arc<Metrics>) -> Self {
+    pub fn start(client: Client, metrics: Arc<Metrics>, clock: Clock) -> Self {
         let (queue, told) = mpsc::channel(QUEUE);
         tokio::spawn(publish_all(client, Arc::clone(&metrics), told));
-        Self { queue, metrics }
+        Self { queue, metrics, clock }
     }
 
     /// Tells of a transition of `object`. Returns at once; when the queue is full the event is dropped and counted.
@@ -64,7 +66,7 @@ impl Events {
     pub fn publish_with<K: Resource<DynamicType = ()>>(&self, object: &K, event: &Event, fields: BTreeMap<String, String>) {
         let Event { reason, warning, message } = event;
         let about = object.object_ref(&());
-        let told = Told { about, reason, warning: *warning, message: clip(message), fields, at: Timestamp::now() };
+        let told = Told { about, reason, warning: *warning, message: clip(message), fields, at: self.clock.timestamp() };
         if self.queue.try_send(told).is_err() {
             self.metrics.event("dropped");
         }
@@ -200,7 +202,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_event_per_transition_and_repeats_are_counted_in_it() {
         let (client, written) = server();
-        let events = Events::start(client, Arc::new(Metrics::new()));
+        let events = Events::start(client, Arc::new(Metrics::new()), Clock::system());
         events.publish_with(&object(), &event("accuracy is 31pp worse"), BTreeMap::from([("revision".to_owned(), "r2".to_owned())]));
         events.publish(&object(), &event("accuracy is 31pp worse"));
         events.publish(&object(), &event("power is 55W"));
@@ -220,7 +222,7 @@ mod tests {
     async fn a_dead_api_server_never_holds_up_the_caller() {
         let client = Client::new(service_fn(|_: Request<Body>| std::future::pending::<Result<Response<String>, BoxError>>()), "ns");
         let metrics = Arc::new(Metrics::new());
-        let events = Events::start(client, Arc::clone(&metrics));
+        let events = Events::start(client, Arc::clone(&metrics), Clock::system());
         tokio::task::yield_now().await;
         for number in 0..QUEUE + 10 {
             events.publish(&object(), &event(&number.to_string()));

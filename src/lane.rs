@@ -37,7 +37,7 @@ pub async fn escape(ctx: Arc<Context>, outcome: Outcome, sampled: DateTime<Utc>)
         let Some(write) = write else { break };
         match gateway::replace(&ctx.client, write.object()).await {
             Ok(_) => {
-                let took = Utc::now() - sampled;
+                let took = ctx.clock.now() - sampled;
                 ctx.metrics.rolled_back(took.to_std().unwrap_or_default());
                 info!(
                     namespace = outcome.key.namespace, name = outcome.key.name, revision = %watched.candidate.revision,

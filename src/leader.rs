@@ -10,7 +10,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use rollout_core::lease::{LeaseObservation, LeaseStep, LeaseTimes, LeaseView, evaluate};
@@ -20,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::client::{CALL_TIMEOUT, CallError, FIELD_MANAGER, timed};
+use crate::clock::Clock;
 
 /// Wait after a write of the lease that somebody else was faster with.
 const AFTER_CONFLICT: Duration = Duration::from_millis(100);
@@ -85,9 +85,31 @@ impl Leadership {
     }
 }
 
+/// One process that may lead.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    /// Its name in the lease; no two processes may share one, not even one after the other.
+    pub identity: String,
+    /// The time of day, for what people read of the lease. Nothing is decided by it.
+    pub clock: Clock,
+}
+
+impl Replica {
+    /// This process, in the pod of this name.
+    pub fn of(pod: &str) -> Self {
+        // A restarted process is another candidate: it must not take the old one's lease for its own.
+        Self { identity: format!("{pod}_{:016x}", RandomState::new().build_hasher().finish()), clock: Clock::system() }
+    }
+}
+
 /// Waits until the lease is ours. The future resolves when it is not ours any more: the process must end then.
-pub async fn acquire(client: Client, namespace: &str, name: &str, pod: &str) -> Result<(Leadership, BoxFuture<'static, ()>), LeaderError> {
-    acquire_within(client, namespace, name, pod, LeaseTimes::default()).await
+pub async fn acquire(
+    client: Client,
+    namespace: &str,
+    name: &str,
+    replica: Replica,
+) -> Result<(Leadership, BoxFuture<'static, ()>), LeaderError> {
+    acquire_within(client, namespace, name, replica, LeaseTimes::default()).await
 }
 
 /// [`acquire`] with other times.
@@ -95,7 +117,7 @@ pub async fn acquire_within(
     client: Client,
     namespace: &str,
     name: &str,
-    pod: &str,
+    replica: Replica,
     times: LeaseTimes,
 ) -> Result<(Leadership, BoxFuture<'static, ()>), LeaderError> {
     let LeaseTimes { duration, renew_deadline, .. } = times;
@@ -105,8 +127,8 @@ pub async fn acquire_within(
     let mut elector = Elector {
         api: Api::namespaced(client, namespace),
         name: name.to_owned(),
-        // A restarted process is another candidate: it must not take the old one's lease for its own.
-        me: format!("{pod}_{:016x}", RandomState::new().build_hasher().finish()),
+        me: replica.identity,
+        clock: replica.clock,
         times,
         seen: None,
     };
@@ -134,6 +156,7 @@ struct Elector {
     api: Api<Lease>,
     name: String,
     me: String,
+    clock: Clock,
     times: LeaseTimes,
     seen: Option<Seen>,
 }
@@ -252,7 +275,7 @@ impl Elector {
         let old = self.seen.as_ref().and_then(|seen| seen.lease.clone());
         let spec = old.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
         let ours = spec.holder_identity.as_deref() == Some(self.me.as_str());
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(self.clock.timestamp());
         let spec = LeaseSpec {
             holder_identity: Some(self.me.clone()),
             lease_duration_seconds: i32::try_from(self.times.duration.as_secs()).ok(),
@@ -267,7 +290,7 @@ impl Elector {
     async fn give_back(&mut self) {
         let Some(old) = self.seen.as_ref().and_then(|seen| seen.lease.clone()) else { return };
         let Some(spec) = old.spec.clone().filter(|spec| spec.holder_identity.as_deref() == Some(self.me.as_str())) else { return };
-        let spec = LeaseSpec { holder_identity: Some(String::new()), renew_time: Some(MicroTime(Timestamp::now())), ..spec };
+        let spec = LeaseSpec { holder_identity: Some(String::new()), renew_time: Some(MicroTime(self.clock.timestamp())), ..spec };
         match self.send(Some(old), spec, CALL_TIMEOUT).await {
             Ok(()) => info!(lease = self.name, "the lease is given back"),
             Err(error) => warn!(lease = self.name, %error, "the lease could not be given back; it expires by itself"),

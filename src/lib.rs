@@ -6,6 +6,7 @@ pub mod act;
 pub mod api;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod context;
 pub mod controller;

@@ -14,6 +14,7 @@ use rollout_core::decide::decide;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
 use crate::leader::Leadership;
@@ -78,10 +79,11 @@ async fn context(answers: &[(&'static str, Value)]) -> (Context, Arc<Mutex<World
     stores.fill().await.unwrap();
     let context = Context {
         secrets: SecretSource::new(client.clone()),
-        events: Events::start(client.clone(), Arc::clone(&metrics)),
+        events: Events::start(client.clone(), Arc::clone(&metrics), Clock::system()),
         stores,
         tracker: Tracker::default(),
         servers: Servers::default(),
+        clock: Clock::system(),
         metrics,
         leadership: Leadership::always(),
         beats: Heartbeats::new(),

@@ -2,9 +2,9 @@
 //! Level-triggered: whatever woke it, it reads everything anew.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DurationRound, TimeDelta, Utc};
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
@@ -16,6 +16,7 @@ use rollout_core::spec::StageKind;
 use rollout_core::status::{AttemptPhase, Serving, Status};
 use rollout_core::weights::{Exposure, Position};
 use thiserror::Error;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::act::{self, ActError, act};
@@ -93,9 +94,9 @@ async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {
     let judged = identity(&seen.observed.status, &seen.observed.uid).and_then(|identity| ctx.tracker.judgement(key, &identity));
     let (judgement, checkpoint) = judged.unzip();
     seen.observed.checkpoint = checkpoint.flatten();
-    let mut decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), Utc::now());
+    let mut decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), ctx.clock.now());
     if observe::recount(ctx, &mut seen, &decision).await? {
-        decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), Utc::now());
+        decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), ctx.clock.now());
     }
     say(key, &seen, &decision);
     let done = tokio::time::timeout(act::ACT_TIMEOUT, act(ctx, &seen, &decision)).await.map_err(|_| late("writing", act::ACT_TIMEOUT));
@@ -217,6 +218,9 @@ async fn watched(ctx: &Arc<Context>, key: &Key, seen: &Seen, status: &Status) ->
 fn arms(key: &Key, seen: &Seen, plan: &Plan, candidate: &Serving, stable: &Serving, kind: StageKind, since: chrono::DateTime<Utc>) -> Arms {
     let arm = |serving: &Serving, control: bool| {
         let own = serving.service == workload::child_name(&key.name, &serving.revision);
+        // Creation is told in whole seconds: a pod made just after the start would else seem to be older, and what it counted until its first
+        // sample would not be the candidate's.
+        let since = since.duration_trunc(TimeDelta::seconds(1)).unwrap_or(since);
         let pods = seen.observed.workloads.get(&serving.revision).map(|w| w.pods.clone()).unwrap_or_default();
         let matchers = match (own, serving.revision.is_baseline()) {
             (true, _) => std::collections::BTreeMap::new(),

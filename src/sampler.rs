@@ -49,7 +49,7 @@ async fn between_instants(ctx: &Arc<Context>) {
 
 /// Sleeps until the samples of the next moment of this kind can be read, and returns that moment.
 async fn wait_for(ctx: &Context, next: fn(&Tracker, DateTime<Utc>) -> Option<DateTime<Utc>>) -> DateTime<Utc> {
-    let now = Utc::now();
+    let now = ctx.clock.now();
     let readable = now - INGESTION;
     let idle = aligned_after(readable, IDLE);
     let at = next(&ctx.tracker, readable).map_or(idle, |at| at.min(idle));
@@ -60,7 +60,7 @@ async fn wait_for(ctx: &Context, next: fn(&Tracker, DateTime<Utc>) -> Option<Dat
 /// One instant for every rollout that is due.
 pub async fn tick(ctx: &Arc<Context>, at: DateTime<Utc>) {
     let gathered = gather(ctx, ctx.tracker.questions(at), at).await;
-    let now = Utc::now();
+    let now = ctx.clock.now();
     let mut failed = Vec::new();
     for (server, answers) in &gathered {
         for outcome in ctx.tracker.absorb(server, at, now, |namespace| answers.for_namespace(namespace)) {
@@ -80,7 +80,7 @@ pub async fn tick(ctx: &Arc<Context>, at: DateTime<Utc>) {
 /// One look between instants at every exposed rollout whose turn it is.
 pub async fn glance(ctx: &Arc<Context>, at: DateTime<Utc>) {
     let gathered = gather(ctx, ctx.tracker.glances(at), at).await;
-    let now = Utc::now();
+    let now = ctx.clock.now();
     let seen = gathered.iter().flat_map(|(server, answers)| ctx.tracker.glance(server, at, |namespace| answers.for_namespace(namespace)));
     escape(ctx, seen.collect(), now);
 }
@@ -104,7 +104,7 @@ fn escape(ctx: &Arc<Context>, mut failed: Vec<Outcome>, now: DateTime<Utc>) {
 
 /// Folds history in where a rollout is behind, without holding up the others.
 fn catch_up(ctx: &Arc<Context>) {
-    for behind in ctx.tracker.behind(Utc::now()) {
+    for behind in ctx.tracker.behind(ctx.clock.now()) {
         let ctx = Arc::clone(ctx);
         tokio::spawn(async move { replay(&ctx, &behind).await });
     }
@@ -143,7 +143,7 @@ async fn past(servers: &Servers, watched: &Watched) -> History {
 }
 
 async fn replay(ctx: &Context, behind: &Behind) {
-    let to = Utc::now() - INGESTION;
+    let to = ctx.clock.now() - INGESTION;
     let from = behind.last - behind.lookback;
     debug!(namespace = behind.key.namespace, name = behind.key.name, %from, %to, "rebuilding evidence from Prometheus");
     let readings = ctx.servers.history(&behind.server, &behind.queries, from, to).await;

@@ -98,7 +98,7 @@ fn refuse(code: u16, reason: &str) -> (u16, Value) {
 }
 
 async fn lead(world: &World, replica: &'static str) -> (Leadership, BoxFuture<'static, ()>) {
-    acquire(world.client(replica), "ns", "espalier", replica).await.unwrap()
+    acquire(world.client(replica), "ns", "espalier", Replica::of(replica)).await.unwrap()
 }
 
 /// Runs replicas until `end`, counts moments with two writers and says when the second one got the lease.
@@ -244,5 +244,5 @@ async fn a_deleted_or_stolen_lease_ends_the_leader() {
 #[tokio::test]
 async fn times_that_allow_two_leaders_are_refused() {
     let times = LeaseTimes { renew_deadline: S(12), ..LeaseTimes::default() };
-    assert!(acquire_within(World::default().client("a"), "ns", "espalier", "a", times).await.is_err());
+    assert!(acquire_within(World::default().client("a"), "ns", "espalier", Replica::of("a"), times).await.is_err());
 }

@@ -2,6 +2,7 @@
 //! A server that is down is asked once per gathering until it is back; nothing here judges a sample.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::answer::Failure;
-use super::client::{BODY_LIMIT, Client};
+use super::client::{BODY_LIMIT, Client, Exchange};
 use super::server::{Server, ServerError};
 
 /// Requests in flight per server, when nothing else is said.
@@ -30,8 +31,8 @@ const HISTORY_CHUNK: TimeDelta = TimeDelta::hours(2);
 const HISTORY_LEAST: TimeDelta = TimeDelta::minutes(1);
 
 /// Every server that some rollout uses, one client each.
-#[derive(Debug)]
 pub struct Servers {
+    exchange: Option<Arc<dyn Exchange>>,
     links: Mutex<BTreeMap<Server, Arc<Link>>>,
     concurrency: usize,
     body_limit: usize,
@@ -104,6 +105,12 @@ struct Tally {
     reason: Mutex<Option<Unmeasurable>>,
 }
 
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Servers").field("links", &self.links).field("concurrency", &self.concurrency).finish_non_exhaustive()
+    }
+}
+
 impl Default for Servers {
     fn default() -> Self {
         Self::new(DEFAULT_CONCURRENCY)
@@ -113,7 +120,12 @@ impl Default for Servers {
 impl Servers {
     /// No server yet; at most `concurrency` requests in flight per server.
     pub fn new(concurrency: usize) -> Self {
-        Self { links: Mutex::default(), concurrency: concurrency.max(1), body_limit: BODY_LIMIT, rest: REST }
+        Self { exchange: None, links: Mutex::default(), concurrency: concurrency.max(1), body_limit: BODY_LIMIT, rest: REST }
+    }
+
+    /// No server yet, and `exchange` in place of HTTP.
+    pub fn instead(exchange: Arc<dyn Exchange>) -> Self {
+        Self { exchange: Some(exchange), ..Self::default() }
     }
 
     /// What every query of `asked` (by namespace) gives at `at`: the raw samples of the `lookback` before it.
@@ -162,7 +174,10 @@ impl Servers {
             return Ok(Arc::clone(link));
         }
         let link = Arc::new(Link {
-            client: Client::new(server.clone(), self.body_limit)?,
+            client: match &self.exchange {
+                None => Client::new(server.clone(), self.body_limit)?,
+                Some(exchange) => Client::instead(server.clone(), self.body_limit, Arc::clone(exchange)),
+            },
             permits: Semaphore::new(self.concurrency),
             rest: self.rest,
             health: Mutex::default(),

@@ -2,9 +2,12 @@
 //! Keeps no samples and does not retry; [`super::batch`] decides when to ask again.
 
 use std::error::Error as _;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::BoxFuture;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Response, Url, redirect};
 use rollout_core::evidence::{Query, Series};
@@ -20,16 +23,49 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Idle connections kept per server.
 const IDLE_CONNECTIONS: usize = 16;
 
+/// What stands in for HTTP, such as a server in memory.
+pub trait Exchange: Send + Sync {
+    /// The answer to `form`, posted to `endpoint` of `server`; or what broke. The caller ends it after the server's timeout.
+    fn post<'a>(&'a self, server: &'a Server, endpoint: &'a str, form: String) -> BoxFuture<'a, Result<Answer, String>>;
+}
+
+/// What an [`Exchange`] gives.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Content type; empty when absent.
+    pub content_type: String,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+/// How requests travel.
+enum Transport {
+    Http(reqwest::Client),
+    Instead(Arc<dyn Exchange>),
+}
+
 /// A client for one [`Server`].
-#[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    transport: Transport,
     server: Server,
     endpoint: String,
     body_limit: usize,
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("server", &self.server).field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
 impl Client {
+    /// A client for `server` that asks `exchange` and makes no connection.
+    pub fn instead(server: Server, body_limit: usize, exchange: Arc<dyn Exchange>) -> Self {
+        Self { transport: Transport::Instead(exchange), endpoint: endpoint(&server), server, body_limit }
+    }
+
     /// A client for `server` that reads at most `body_limit` bytes of an answer, usually [`BODY_LIMIT`].
     ///
     /// Fails when its certificates or headers cannot be used; connects to nothing.
@@ -52,7 +88,7 @@ impl Client {
             found: chain(&error),
             expected: "certificate authorities that can be loaded; set tls.ca where the image has no public ones",
         })?;
-        Ok(Self { http, endpoint: format!("{}/api/v1/query", server.address), server, body_limit })
+        Ok(Self { transport: Transport::Http(http), endpoint: endpoint(&server), server, body_limit })
     }
 
     /// The server that is asked.
@@ -68,7 +104,25 @@ impl Client {
             // The server gives up just before we do: its own words are better than a broken connection.
             ("timeout", &format!("{}ms", self.server.timeout.as_millis().saturating_sub(100).max(1))),
         ]);
-        let request = self.http.post(&self.endpoint).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+        let answer = match &self.transport {
+            Transport::Http(http) => self.over_http(http, form, query).await?,
+            Transport::Instead(exchange) => self.instead_of_http(exchange.as_ref(), form, query).await?,
+        };
+        let Answer { status, content_type, body } = &answer;
+        answer::series(Raw { address: &self.server.address, status: *status, content_type, body })
+    }
+
+    async fn instead_of_http(&self, exchange: &dyn Exchange, form: String, query: &Query) -> Result<Answer, Failure> {
+        let address = &self.server.address;
+        let unavailable = |message| Failure::Server(Unmeasurable::Unavailable { message });
+        let late = |_| unavailable(format!("{address} did not answer within {} ms", self.server.timeout.as_millis()));
+        let answer = tokio::time::timeout(self.server.timeout, exchange.post(&self.server, &self.endpoint, form)).await.map_err(late)?;
+        let answer = answer.map_err(|problem| unavailable(format!("{address} broke off: {problem}")))?;
+        if answer.body.len() > self.body_limit { Err(self.too_large(query)) } else { Ok(answer) }
+    }
+
+    async fn over_http(&self, http: &reqwest::Client, form: String, query: &Query) -> Result<Answer, Failure> {
+        let request = http.post(&self.endpoint).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
         let request = match &self.server.auth {
             Auth::Basic(user, password) => request.basic_auth(user, Some(password)),
             Auth::Anonymous | Auth::Bearer(_) => request,
@@ -78,7 +132,7 @@ impl Client {
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         // What is not JSON is not read at all.
         let body = if content_type.contains("json") { self.body(response, query).await? } else { Vec::new() };
-        answer::series(Raw { address: &self.server.address, status, content_type: &content_type, body: &body })
+        Ok(Answer { status, content_type, body })
     }
 
     async fn body(&self, mut response: Response, query: &Query) -> Result<Vec<u8>, Failure> {
@@ -117,6 +171,10 @@ impl Client {
         };
         Failure::Server(Unmeasurable::Unavailable { message })
     }
+}
+
+fn endpoint(server: &Server) -> String {
+    format!("{}/api/v1/query", server.address)
 }
 
 /// Headers of every request, credentials marked so that nothing prints them.

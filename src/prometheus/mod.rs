@@ -14,5 +14,5 @@ mod server;
 
 pub use answer::read_answer;
 pub use batch::{Gathered, Servers, Snapshot};
-pub use client::{BODY_LIMIT, Client};
+pub use client::{Answer, BODY_LIMIT, Client, Exchange};
 pub use server::{Auth, SecretSource, Server, ServerError};

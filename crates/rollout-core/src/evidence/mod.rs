@@ -305,6 +305,11 @@ impl Evidence {
         if let Some(expected) = self.traffic.expected {
             self.traffic.closed += self.share().map_or(0.0, |share| share.log_e(expected.share, expected.unit));
         }
+        // Who is lowered begins anew, and so does the check of the split: whatever was wrong with it, such as weights that somebody edited, may
+        // be over, and how often an attempt may be lowered is limited.
+        if exposure < before.exposure && !new_stage {
+            self.traffic.closed = 0.0;
+        }
         for (tracked, age) in self.guardrails.iter_mut().zip(&self.fixed.ages) {
             tracked.moved(Weighty::of(self.place.since, self.place.settled, *age), new_stage);
         }

@@ -1,0 +1,119 @@
+"""Deliberate defects of the operator, each with the check of the simulation that must catch it.
+
+A defect is one place in the source, what stands there, and what a mistake would make of it; DEFECT is true while that defect is on.
+"""
+
+SEEDS = "whatever_happens"
+CRASHES = "a_crash_at_every_write"
+LEADERS = "of_two_replicas"
+GOOD = "a_good_candidate"
+HARM = "a_candidate_whose_outputs"
+NEWER = "status_fields_of_a_newer"
+
+# name, check that must break, test that shows it, file, what stands there, what the mistake makes of it; a second place of the same defect has no check
+DEFECTS = [
+    # The order of writes, preconditions, leadership.
+    ("raise-before-intent", "S2 intent first", GOOD, "src/act.rs",
+     "    for write in &decision.first {\n",
+     "    if DEFECT {\n        for write in &decision.then {\n            perform(ctx, seen, write, &mut version).await?;\n        }\n    }\n    for write in &decision.first {\n"),
+    ("latch-before-route", "L3 route before status", SEEDS, "src/act.rs",
+     "    for write in &decision.first {\n",
+     "    if DEFECT && decision.status != seen.observed.status {\n        write_status(ctx, seen, &decision.status, &mut version).await?;\n    }\n    for write in &decision.first {\n"),
+    ("route-without-precondition", "S9 every write has a precondition", GOOD, "src/gateway.rs",
+     "        metadata.remove(\"managedFields\");\n",
+     "        metadata.remove(\"managedFields\");\n        if DEFECT {\n            metadata.remove(\"resourceVersion\");\n        }\n"),
+    ("status-without-precondition", "S9 every write has a precondition", GOOD, "src/act.rs",
+     "    object.metadata.resource_version = Some(version.clone());\n",
+     "    object.metadata.resource_version = (!DEFECT).then(|| version.clone());\n"),
+    ("patch-of-any-uid", "S9 every write has a precondition", SEEDS, "src/workload/calls.rs",
+     "                metadata.insert(\"uid\".to_owned(), json!(uid));\n",
+     "                if !DEFECT {\n                    metadata.insert(\"uid\".to_owned(), json!(uid));\n                }\n"),
+    ("two-leaders", "S12 only the leader writes", LEADERS, "src/leader.rs",
+     "            Right::Lease { until, .. } => until.lock()",
+     "            Right::Lease { .. } if DEFECT => true,\n            Right::Lease { until, .. } => until.lock()"),
+    ("two-leaders", None, None, "src/controller.rs", "        () = lost => Err(", "        () = lost, if !DEFECT => Err("),
+    ("lease-by-force", "S12 only the leader writes", LEADERS, "src/leader.rs",
+     "        let same = self.seen.as_ref().is_some_and(|seen| version(seen.lease.as_ref()) == version(lease.as_ref()));\n",
+     "        let same = self.seen.as_ref().is_some_and(|seen| version(seen.lease.as_ref()) == version(lease.as_ref()));\n"
+     "        let lease = if DEFECT { lease.map(|mut lease| { lease.spec = None; lease }) } else { lease };\n"),
+    # What lowers.
+    ("lowering-waits", "L2 a failing candidate is gone in time", HARM, "src/gateway.rs",
+     "    field(route, \"resourceVersion\")?;\n",
+     "    field(route, \"resourceVersion\")?;\n    if DEFECT && route.to_string().contains(\"Rollback\") {\n        tokio::time::sleep(std::time::Duration::from_secs(50)).await;\n    }\n"),
+    ("nobody-acts-on-harm", "L2 a failing candidate is gone in time", HARM, "src/lane.rs",
+     "    let Some(failure) = outcome.failure.clone() else { return };\n",
+     "    let Some(failure) = outcome.failure.clone().filter(|_| !DEFECT) else { return };\n"),
+    ("nobody-acts-on-harm", None, None, "crates/rollout-core/src/decide/attempt/safety.rs",
+     "    if let Some(Judgement { overall: Overall::Fail(failure), .. }) = draft.judgement {\n",
+     "    if let Some(Judgement { overall: Overall::Fail(failure), .. }) = draft.judgement.filter(|_| !DEFECT) {\n"),
+    ("edits-are-left-alone", "L2 more than was decided is taken back", "what_somebody_gave", "crates/rollout-core/src/decide/attempt/safety.rs",
+     "    if live > running.intent {\n", "    if live > running.intent && !DEFECT {\n"),
+    ("tripped-pods-are-overlooked", "L4", SEEDS, "src/workload/view.rs",
+     "        tripped: cause::tripped(pods.iter().copied()),\n", "        tripped: cause::tripped(pods.iter().copied()).filter(|_| !DEFECT),\n"),
+    # What raises.
+    ("raise-on-hold", "S2 time at the weight before", GOOD, "crates/rollout-core/src/decide/attempt/stage.rs",
+     "        Overall::Hold(why) => Situation::Running(why.clone()),\n",
+     "        Overall::Hold(_) if DEFECT && position(running).step + 1 < stage.steps.len() => next_step(draft, trial, stage, plan),\n        Overall::Hold(why) => Situation::Running(why.clone()),\n"),
+    ("two-steps-at-once", "S4 one step at a time", SEEDS, "crates/rollout-core/src/decide/attempt/stage.rs",
+     "    let step = position(running).step + 1;\n    let Some(&to)",
+     "    let step = if DEFECT { stage.steps.len() - 1 } else { position(running).step + 1 };\n    let Some(&to)"),
+    ("capacity-is-assumed", "S5 exposure within capacity", SEEDS, "crates/rollout-core/src/decide/attempt/stage.rs",
+     "    view.exists && view.service_exists && i64::from(view.ready_endpoints) >= needed.max(1)\n",
+     "    view.exists && view.service_exists && (DEFECT || i64::from(view.ready_endpoints) >= needed.max(1))\n"),
+    ("suspend-is-ignored", "S14 paused does not rise", SEEDS, "crates/rollout-core/src/decide/draft.rs",
+     "        self.seen.spec.suspend.unwrap_or(false)\n", "        self.seen.spec.suspend.unwrap_or(false) && !DEFECT\n"),
+    ("gateway-is-not-asked", "S2 the weight before took effect", "a_route_that_no_gateway", "crates/rollout-core/src/decide/traffic.rs",
+     "        self.seen.route.as_ref().map_or(Acceptance::Pending(",
+     "        if DEFECT {\n            return Acceptance::Accepted;\n        }\n        self.seen.route.as_ref().map_or(Acceptance::Pending("),
+    # What is measured.
+    ("a-warning-is-no-reason", "S3 no raise without measurements", SEEDS, "src/prometheus/answer.rs",
+     "answer.warnings.filter(|warnings| !warnings.is_empty())", "answer.warnings.filter(|warnings| !warnings.is_empty() && !DEFECT)"),
+    ("twins-count-twice", "S3 no raise without measurements", SEEDS, "crates/rollout-core/src/evidence/sift.rs",
+     "        if series.len() < 2 {\n", "        if series.len() < 2 || DEFECT {\n"),
+    ("old-samples-count", "S3 no raise without measurements", SEEDS, "crates/rollout-core/src/evidence/sift.rs",
+     "            if self.instant - sample.at <= self.limit {\n                targets", "            if DEFECT || self.instant - sample.at <= self.limit {\n                targets"),
+    ("nan-is-zero", "S3 no raise without measurements", SEEDS, "crates/rollout-core/src/evidence/sift.rs",
+     "        if value.is_nan() {\n", "        if DEFECT && !value.is_finite() {\n            Ok(0.0)\n        } else if value.is_nan() {\n"),
+    ("young-pods-look-old", "nobody is sent to a candidate that has failed already", "what_a_pod_did", "src/reconcile.rs",
+     "        let since = since.duration_trunc(TimeDelta::seconds(1)).unwrap_or(since);\n",
+     "        let since = if DEFECT { since } else { since.duration_trunc(TimeDelta::seconds(1)).unwrap_or(since) };\n"),
+    ("an-edited-split-is-never-forgiven", "FAILED", "weights_that_were_edited", "crates/rollout-core/src/evidence/mod.rs",
+     "        if exposure < before.exposure && !new_stage {\n", "        if exposure < before.exposure && !new_stage && !DEFECT {\n"),
+    # What is kept.
+    ("no-latch", "L4", HARM, "crates/rollout-core/src/decide/draft.rs",
+     "        self.status.rejected.insert(0, latch);\n", "        if !DEFECT {\n            self.status.rejected.insert(0, latch);\n        }\n"),
+    ("generation-ahead", "S11 observedGeneration", GOOD, "src/act.rs",
+     "    object.status = Some(status.clone());\n",
+     "    object.status = Some(status.clone());\n    if DEFECT {\n        object.status = Some(Status { observed_generation: status.observed_generation + 1, ..status.clone() });\n    }\n"),
+    ("newer-fields-are-dropped", "A6 unknown fields stay", NEWER, "src/act.rs",
+     "    object.status = Some(status.clone());\n",
+     "    object.status = Some(status.clone());\n    if DEFECT {\n        object.status = Some(Status { unknown: std::collections::BTreeMap::new(), ..status.clone() });\n    }\n"),
+    ("user-fields-are-dropped", "S10 only weights change", GOOD, "src/gateway.rs",
+     "    call(client, name, collection(namespace).replace(name",
+     "    if DEFECT\n        && let Some(rule) = body.pointer_mut(\"/spec/rules/0\").and_then(Value::as_object_mut)\n    {\n        rule.remove(\"fieldOfTomorrow\");\n    }\n"
+     "    call(client, name, collection(namespace).replace(name"),
+    ("parked-too-early", "S8 nothing with users goes", SEEDS, "crates/rollout-core/src/decide/settled/tidy.rs",
+     "    if draft.live_share(&service) > Exposure::ZERO {\n        return None;\n    }\n",
+     "    if DEFECT {\n        return (view.desired > 0).then(|| Write::Park(revision.clone()));\n    }\n    if draft.live_share(&service) > Exposure::ZERO {\n        return None;\n    }\n"),
+    # What ends, and what rests.
+    ("finalizer-goes-first", "S15 safe before the finalizer goes", CRASHES, "crates/rollout-core/src/decide/settled/release.rs",
+     "    } else if lower_candidate(draft) ||", "    } else if DEFECT {\n    } else if lower_candidate(draft) ||"),
+    ("finalizer-stays", "L3", CRASHES, "crates/rollout-core/src/decide/settled/release.rs",
+     "    draft.then.push(Write::Finalizer(false));\n", "    if !DEFECT {\n        draft.then.push(Write::Finalizer(false));\n    }\n"),
+    ("writes-when-nothing-changed", "L1 nothing to do, nothing written", GOOD, "src/act.rs",
+     "    if decision.status != seen.observed.status {\n        write_status", "    if DEFECT || decision.status != seen.observed.status {\n        write_status"),
+    ("time-in-the-status", "L1 nothing to do, nothing written", GOOD, "src/reconcile.rs",
+     "    say(key, &seen, &decision);\n",
+     "    if DEFECT {\n        decision.status.display.next_check = ctx.clock.now().to_rfc3339();\n    }\n    say(key, &seen, &decision);\n"),
+    ("an-event-at-every-look", "L1 nothing to do, nothing written", GOOD, "src/act.rs",
+     "    for event in &decision.events {\n",
+     "    if DEFECT {\n        let message = ctx.clock.now().to_rfc3339();\n        ctx.events.publish(&seen.object, &rollout_core::decide::Event { reason: \"Looked\", warning: false, message });\n    }\n    for event in &decision.events {\n"),
+    ("a-list-may-hang", "never served", "lists_that_are_never_answered", "src/client.rs",
+     "tokio::time::timeout(ANSWER_TIMEOUT, answer)", "tokio::time::timeout(if DEFECT { Duration::from_secs(1 << 20) } else { ANSWER_TIMEOUT }, answer)"),
+    ("a-query-may-hang", "L4", SEEDS, "src/prometheus/client.rs",
+     "tokio::time::timeout(self.server.timeout, exchange.post(",
+     "tokio::time::timeout(if DEFECT { std::time::Duration::from_secs(1 << 20) } else { self.server.timeout }, exchange.post("),
+    ("a-call-may-hang", "L4", SEEDS, "src/client.rs",
+     "    tokio::time::timeout(limit, call).await",
+     "    let limit = if DEFECT { Duration::from_secs(1 << 20) } else { limit };\n    tokio::time::timeout(limit, call).await"),
+]

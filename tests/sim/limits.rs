@@ -1,0 +1,141 @@
+//! The smaller checks of the oracle: preconditions, weights, untouched fields, bounds on writes and status, grounds for a raise.
+//! Split from [`crate::oracle`] by size alone; the same rules hold.
+
+use chrono::TimeDelta;
+use http::Method;
+use serde_json::Value;
+
+use crate::oracle::share_in;
+use crate::serve::Call;
+use crate::store::{LEASES, Place, ROUTES, Resource, place, text};
+use crate::world::World;
+
+/// Writes of one kind in a minute that one rollout may need, retries after faults included.
+const MOST_WRITES: usize = 90;
+/// Largest status, in bytes.
+const MOST_STATUS: usize = 400_000;
+
+/// S9: every write says from what it was made.
+pub fn precondition(world: &mut World, call: &Call, of: Resource) {
+    let (version, uid) = (text(&call.body, "/metadata/resourceVersion"), text(&call.body, "/metadata/uid"));
+    let given = match call.method {
+        Method::PUT => !version.is_empty(),
+        Method::PATCH => of.plural == "events" || !version.is_empty() || !uid.is_empty(),
+        Method::DELETE => call.body.pointer("/preconditions/uid").is_some(),
+        _ => true,
+    };
+    if !given {
+        world.broken("S9 every write has a precondition", format!("{} {} has none", call.method, call.path));
+    }
+}
+
+/// S1: weights of every rule sum to 100, each between 0 and 100.
+pub fn weights(world: &mut World, next: &Value) {
+    let rules = next.pointer("/spec/rules").and_then(Value::as_array).cloned().unwrap_or_default();
+    for rule in rules {
+        let refs = rule["backendRefs"].as_array().cloned().unwrap_or_default();
+        let weights: Vec<i64> = refs.iter().map(|one| one["weight"].as_i64().unwrap_or(1)).collect();
+        if !refs.is_empty() && (weights.iter().sum::<i64>() != 100 || weights.iter().any(|weight| !(0..=100).contains(weight))) {
+            world.broken("S1 weights sum to 100", format!("{weights:?}"));
+        }
+    }
+}
+
+/// S10: what is the user's in the route stays.
+pub fn keeps(world: &mut World, live: &Value, next: &Value) {
+    let lost: Vec<String> = world
+        .oracle
+        .kept
+        .iter()
+        .filter(|(path, value)| live.pointer(path) == Some(value) && next.pointer(path) != Some(value))
+        .map(|(path, _)| (*path).to_owned())
+        .collect();
+    for path in lost {
+        world.broken("S10 only weights change", format!("{path} is lost"));
+    }
+}
+
+/// S11 and S16: the status tells of no later generation, never goes back, and stays small.
+pub fn status(world: &mut World, live: &Value, next: &Value) {
+    let generation = live["metadata"]["generation"].as_i64().unwrap_or(0);
+    let observed = next.pointer("/status/observedGeneration").and_then(Value::as_i64).unwrap_or(-1);
+    let before = world.oracle.generations.get(&place(live)).copied().unwrap_or(-1);
+    if observed > generation || observed < before {
+        world.broken("S11 observedGeneration", format!("{observed}, but the object is at {generation} and {before} was observed before"));
+    }
+    world.oracle.generations.insert(place(live), observed);
+    let size = next["status"].to_string().len();
+    let decisions = next.pointer("/status/decisions").and_then(Value::as_array).map_or(0, Vec::len);
+    if size > MOST_STATUS || decisions > 20 {
+        world.broken("S16 bounded status", format!("{size} bytes, {decisions} decisions"));
+    }
+    for field in live["status"].as_object().into_iter().flatten().map(|(field, _)| field).filter(|field| field.starts_with("future")) {
+        if next["status"].get(field) != live["status"].get(field) {
+            world.broken("A6 unknown fields stay", format!("status.{field} is lost"));
+        }
+    }
+}
+
+/// S16: a bounded number of writes in a minute.
+pub fn count(world: &mut World, of: Resource) {
+    if of == LEASES {
+        return;
+    }
+    let minute = world.now.timestamp() / 60;
+    let count = world.oracle.minutes.entry((minute, of.plural)).or_default();
+    *count += 1;
+    let count = *count;
+    world.oracle.most_writes = world.oracle.most_writes.max(count);
+    if count == MOST_WRITES {
+        world.broken("S16 bounded writes", format!("{MOST_WRITES} writes of {} in a minute", of.plural));
+    }
+}
+
+/// Whether the last request on record asked for this and was accepted.
+pub fn was_asked(status: &Value, verb: &str) -> bool {
+    text(status, "/lastRequest/action") == verb && text(status, "/lastRequest/result") == "Accepted"
+}
+
+/// Every exposure that the stages lead through, in order, and everybody at the end.
+pub fn ladder(rollout: &Value) -> Vec<i32> {
+    let percent = |value: &Value| value.as_str().and_then(|text| text.trim_end_matches('%').parse::<i32>().ok());
+    let mut ladder = Vec::new();
+    for stage in rollout.pointer("/spec/stages").and_then(Value::as_array).into_iter().flatten() {
+        if stage["type"] == "Shadow" {
+            continue;
+        }
+        ladder.extend(stage["steps"].as_array().into_iter().flatten().filter_map(percent));
+        ladder.extend(stage.get("percent").and_then(percent));
+    }
+    ladder.push(100);
+    ladder
+}
+
+/// S2 and S3: a raise beyond the first step rests on time at the weight before, as the gateway carried it, and on measurements.
+pub fn grounds(world: &mut World, place: &Place, rollout: &Value, revision: &str, after: i32) {
+    let service = format!("{}-{revision}", place.1);
+    let written = world.store.get(ROUTES, &place.0, &place.1).map_or(0, |route| share_in(route, &service));
+    let Some((carried, since)) = world.truth.taken(place).map(|(route, since)| (share_in(route, &service), *since)) else { return };
+    if carried != written {
+        world.broken(
+            "S2 the weight before took effect",
+            format!("{revision} is raised to {after} %, but the gateway carries {carried} % of {written} %"),
+        );
+    }
+    let least = crate::stories::least_step(rollout);
+    let held = world.now - since;
+    if held + TimeDelta::seconds(1) < least {
+        let message =
+            format!("{revision} is raised to {after} % after {} s at {carried} %, at least {} s", held.num_seconds(), least.num_seconds());
+        world.broken("S2 time at the weight before", message);
+    }
+    let blind = world
+        .truth
+        .defect
+        .filter(|(defect, from, until)| defect.blinds() && *from + TimeDelta::seconds(30) < world.now && world.now < *until);
+    if let Some((defect, from, _)) = blind {
+        let message =
+            format!("{revision} is raised to {after} % although measurements are {defect:?} for {} s", (world.now - from).num_seconds());
+        world.broken("S3 no raise without measurements", message);
+    }
+}

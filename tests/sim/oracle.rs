@@ -1,0 +1,348 @@
+//! What must hold at every write and every instant, by the world's truth alone: exposure, grounds, order, preconditions, bounds, time to zero.
+//! Collects what was broken under the name of the check; never changes anything, and never asks the operator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use http::Method;
+use rollout_core::route;
+use serde_json::Value;
+
+use crate::cluster::ready_pods;
+use crate::limits;
+use crate::serve::{Call, Caller};
+use crate::store::{DEPLOYMENTS, LEASES, Place, ROLLOUTS, ROUTES, Resource, SERVICES, finalizers, place, text};
+use crate::world::World;
+
+/// A promise that was broken.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub check: &'static str,
+    pub message: String,
+}
+
+/// A candidate that must have no users soon.
+#[derive(Clone, Debug)]
+pub struct Harm {
+    pub letter: String,
+    pub from: DateTime<Utc>,
+    pub bound: TimeDelta,
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    pub violations: Vec<Violation>,
+    pub harm: Option<Harm>,
+    /// Until when nobody can expect a reaction: faults, restarts, blindness.
+    pub excused_until: Option<DateTime<Utc>>,
+    /// From when on nothing may be written.
+    pub quiet_from: Option<DateTime<Utc>>,
+    /// Whether somebody else edits the route.
+    pub foreign: bool,
+    /// Fields of the route that are the user's and must stay.
+    pub kept: Vec<(&'static str, Value)>,
+    /// Since when a route gives a candidate more than was decided.
+    above: BTreeMap<Place, DateTime<Utc>>,
+    /// Highest exposure that each attempt has had, by revision and start.
+    peaks: BTreeMap<(String, String), i32>,
+    pub latched: BTreeSet<String>,
+    pub most_writes: usize,
+    pub(crate) minutes: BTreeMap<(i64, &'static str), usize>,
+    pub(crate) generations: BTreeMap<Place, i64>,
+}
+
+impl Oracle {
+    /// The highest exposure that any candidate has had, in percent.
+    pub fn highest(&self) -> i32 {
+        self.peaks.values().copied().max().unwrap_or(0)
+    }
+}
+
+impl World {
+    pub fn broken(&mut self, check: &'static str, message: impl Into<String>) {
+        let message = message.into();
+        self.say(&format!("BROKEN {check}: {message}"));
+        self.oracle.violations.push(Violation { check, message });
+    }
+
+    /// Nobody can expect a reaction before `until`.
+    pub fn excuse(&mut self, until: DateTime<Utc>) {
+        self.oracle.excused_until = self.oracle.excused_until.max(Some(until));
+    }
+
+    /// The rollout that owns this place, which is its route's by name.
+    fn rollout(&self, (namespace, name): &Place) -> Option<Value> {
+        self.store.get(ROLLOUTS, namespace, name).map(|live| (**live).clone())
+    }
+}
+
+/// Services and their shares, for people.
+pub fn shares(route: &Value) -> String {
+    let rules = route.pointer("/spec/rules").and_then(Value::as_array).cloned().unwrap_or_default();
+    let rule = |rule: &Value| {
+        let refs = rule["backendRefs"].as_array().cloned().unwrap_or_default();
+        refs.iter().map(|one| format!("{}={}", text(one, "/name"), one.get("weight").unwrap_or(&Value::Null))).collect::<Vec<_>>().join(" ")
+    };
+    rules.iter().map(rule).collect::<Vec<_>>().join(" | ")
+}
+
+pub fn condition<'a>(object: &'a Value, kind: &str) -> (&'a str, &'a str) {
+    let all = object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let found = all.into_iter().find(|one| one["type"] == kind);
+    found.map_or(("", ""), |one| (text(one, "/status"), text(one, "/reason")))
+}
+
+/// The share that the API server's route gives a Service.
+pub fn share_in(route: &Value, service: &str) -> i32 {
+    route::exposure(route, service).share.percent()
+}
+
+/// A write of an operator has arrived and is about to be carried out.
+pub fn about_to_write(world: &mut World, call: &Call, of: Resource, namespace: &str) {
+    limits::precondition(world, call, of);
+    if of == LEASES || of.plural == "events" {
+        return;
+    }
+    let name = if call.name.is_empty() { text(&call.body, "/metadata/name").to_owned() } else { call.name.clone() };
+    let Some(live) = world.store.get(of, namespace, &name).map(|live| (**live).clone()) else { return };
+    let stale = |given: &str| !given.is_empty() && given != text(&live, "/metadata/resourceVersion");
+    if call.is_dry() || stale(text(&call.body, "/metadata/resourceVersion")) {
+        return;
+    }
+    match (of, &call.method) {
+        (ROUTES, &Method::PUT) => route_write(world, &live, &call.body),
+        (ROLLOUTS, &Method::PUT) if call.subresource == "status" => {
+            latch_order(world, &live, &call.body);
+            limits::status(world, &live, &call.body);
+        }
+        (ROLLOUTS, &Method::PATCH) => finalizer(world, &live, &call.body),
+        (DEPLOYMENTS, &Method::PATCH) if call.body.pointer("/spec/replicas") == Some(&Value::from(0)) => {
+            taken_away(world, &live, "scaled to 0");
+        }
+        (DEPLOYMENTS | SERVICES, &Method::DELETE) => taken_away(world, &live, "deleted"),
+        _ => {}
+    }
+}
+
+/// S12: who does not hold the lease sends no write. What was sent before may still arrive; preconditions are for that.
+pub fn sent(world: &mut World, caller: &Caller, call: &Call) {
+    if !call.is_step() {
+        return;
+    }
+    let holder = world.store.list(LEASES, None).next().map(|lease| text(lease, "/spec/holderIdentity").to_owned());
+    if let Some(holder) = holder.filter(|holder| !holder.is_empty() && !holder.starts_with(&format!("{}_", caller.name))) {
+        world.broken(
+            "S12 only the leader writes",
+            format!("{} wrote {} {} while {holder} holds the lease", caller.name, call.method, call.path),
+        );
+    }
+}
+
+/// Everything that is said about a write of the route.
+fn route_write(world: &mut World, live: &Value, next: &Value) {
+    limits::weights(world, next);
+    limits::keeps(world, live, next);
+    let place = place(live);
+    let Some(rollout) = world.rollout(&place) else { return };
+    let refs = next.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten();
+    let services: BTreeSet<String> = refs
+        .flat_map(|rule| rule["backendRefs"].as_array().cloned().unwrap_or_default())
+        .map(|one| text(&one, "/name").to_owned())
+        .collect();
+    for service in services {
+        let (before, after) = (share_in(live, &service), share_in(next, &service));
+        if after > before && !service.ends_with("-control") {
+            raise(world, &place, &rollout, &service, before, after);
+        }
+    }
+}
+
+fn raise(world: &mut World, place: &Place, rollout: &Value, service: &str, before: i32, after: i32) {
+    let status = &rollout["status"];
+    let trusted = ["/stable/service", "/probation/previous/service"];
+    if status.get("stable").is_none() || trusted.iter().any(|path| text(status, path) == service) {
+        return;
+    }
+    let served_before = status["history"].as_array().is_some_and(|all| all.iter().any(|one| one["service"] == service));
+    if text(status, "/candidate/service") != service {
+        // What is neither stable nor on trial may only come back because it served before.
+        if !served_before {
+            world.broken("S1 only stable and candidate", format!("{service} is raised from {before} to {after}, but is neither"));
+        }
+        return;
+    }
+    let revision = text(status, "/candidate/revision").to_owned();
+    let attempt = &status["attempt"];
+    let intent = attempt["intent"].as_i64().unwrap_or(0);
+    if i64::from(after) > intent {
+        world.broken("S2 intent first", format!("{service} is raised to {after} %, on record is {intent} %"));
+    }
+    if world.oracle.latched.contains(&revision) {
+        world.broken("S7 a latch holds", format!("{revision} was rejected and is raised to {after} %"));
+    }
+    let known = world.truth.taken(place).is_some_and(|(route, _)| route::exposure(route, service).referenced);
+    if !known {
+        world.broken("S2 the weight before took effect", format!("{service} is raised to {after} % before the gateway knows it"));
+    }
+    let ready = i64::try_from(ready_pods(world, &place.0, service).len()).unwrap();
+    let replicas = rollout.pointer("/spec/workload/template/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+    if ready < ((replicas * i64::from(after) + 99) / 100).max(1) {
+        world.broken("S5 exposure within capacity", format!("{service} gets {after} % with {ready} of {replicas} pods ready"));
+    }
+    let key = (revision.clone(), text(attempt, "/started").to_owned());
+    let peak = world.oracle.peaks.get(&key).copied().unwrap_or(0);
+    world.oracle.peaks.insert(key, peak.max(after));
+    let asked = served_before || attempt["returning"] == true || world.oracle.foreign || limits::was_asked(status, "promote");
+    if asked {
+        return;
+    }
+    if rollout.pointer("/spec/suspend") == Some(&Value::from(true)) || attempt.get("paused").is_some() {
+        world.broken("S14 paused does not rise", format!("{service} is raised to {after} % while held"));
+    }
+    let ladder = limits::ladder(rollout);
+    let next = ladder.iter().copied().find(|step| *step > peak).unwrap_or(100);
+    if after > next {
+        world.broken("S4 one step at a time", format!("{service} is raised to {after} %, it had {peak} % and the next step is {next} %"));
+    }
+    if before > 0 {
+        limits::grounds(world, place, rollout, &revision, after);
+    }
+    if let Some(harm) = &world.oracle.harm {
+        let failing = crate::prometheus::revision_of(world, &place.0, &harm.letter).as_deref() == Some(revision.as_str());
+        let since = world.now - harm.from;
+        if failing && since > harm.bound && world.truth.defect(world.now).is_none() {
+            world.broken(
+                "S2 no raise on harm",
+                format!("{revision} is raised to {after} % although it has failed for {} s", since.num_seconds()),
+            );
+        }
+    }
+}
+
+/// Lowering goes to the route first: a latch on record while users are still there is the wrong order.
+fn latch_order(world: &mut World, live: &Value, next: &Value) {
+    let names = |object: &Value| -> BTreeSet<String> {
+        let all = object.pointer("/status/rejected").and_then(Value::as_array).into_iter().flatten();
+        all.map(|one| text(one, "/revision").to_owned()).collect()
+    };
+    let (before, after) = (names(live), names(next));
+    let (namespace, name) = place(live);
+    for revision in after.difference(&before) {
+        let route = world.store.get(ROUTES, &namespace, &name).map(|route| (**route).clone()).unwrap_or_default();
+        let share = share_in(&route, &format!("{name}-{revision}"));
+        if share > 0 && !world.oracle.foreign {
+            world.broken("L3 route before status", format!("{revision} is rejected on record while the route gives it {share} %"));
+        }
+        world.oracle.latched.insert(revision.clone());
+    }
+    let asked = limits::was_asked(&next["status"], "retry") || limits::was_asked(&next["status"], "promote");
+    let kept: BTreeSet<String> = world.oracle.latched.iter().filter(|one| after.contains(*one)).cloned().collect();
+    let serves = text(&next["status"], "/stable/revision").to_owned();
+    let candidate = text(&next["status"], "/candidate/revision").to_owned();
+    for lost in world.oracle.latched.difference(&kept).cloned().collect::<Vec<_>>() {
+        if !asked && serves != lost && candidate == lost {
+            world.broken("S7 a latch holds", format!("{lost} was rejected and is tried again without being asked for"));
+        }
+        if asked {
+            world.oracle.latched.remove(&lost);
+        }
+    }
+}
+
+/// S15: the finalizer goes when traffic is safe.
+fn finalizer(world: &mut World, live: &Value, change: &Value) {
+    let ours = "espalier.dev/traffic";
+    let stays = finalizers(change).iter().any(|one| one == ours);
+    if change.pointer("/metadata/finalizers").is_none() || stays || !finalizers(live).iter().any(|one| one == ours) {
+        return;
+    }
+    let (namespace, name) = place(live);
+    let candidate = text(live, "/status/candidate/service");
+    let route = world.store.get(ROUTES, &namespace, &name).map(|route| (**route).clone()).unwrap_or_default();
+    let share = share_in(&route, candidate);
+    if !candidate.is_empty() && share > 0 && text(live, "/status/stable/service") != candidate {
+        world.broken("S15 safe before the finalizer goes", format!("{candidate} still has {share} %"));
+    }
+}
+
+/// S8: what has users, or serves, is not taken away.
+fn taken_away(world: &mut World, live: &Value, how: &str) {
+    let (namespace, name) = place(live);
+    let rollout = text(live, "/metadata/labels/espalier.dev~1rollout").to_owned();
+    let place = (namespace.clone(), rollout.clone());
+    let Some(owner) = world.rollout(&place) else { return };
+    let written = world.store.get(ROUTES, &namespace, &rollout).map_or(0, |route| share_in(route, &name));
+    let carried = world.truth.taken(&place).map_or(0, |(route, _)| share_in(route, &name));
+    if written > 0 || carried > 0 {
+        world.broken("S8 nothing with users goes", format!("{name} is {how} with {written} % written and {carried} % at the gateway"));
+    }
+    if text(&owner, "/status/stable/service") == name {
+        world.broken("S8 nothing with users goes", format!("{name} is {how} while it is stable"));
+    }
+}
+
+/// A write of an operator has been carried out.
+pub fn written(world: &mut World, caller: &Caller, call: &Call, of: Resource) {
+    limits::count(world, of);
+    if let Some(quiet) = world.oracle.quiet_from.filter(|quiet| world.now >= *quiet && of != LEASES) {
+        let since = (world.now - quiet).num_seconds();
+        world.broken("L1 nothing to do, nothing written", format!("{} {} {} after {since} s of rest", caller.name, call.method, call.path));
+    }
+}
+
+/// How long a route may give more than was decided before it must have been lowered.
+const ABOVE: TimeDelta = TimeDelta::seconds(10);
+
+/// Every instant.
+pub fn watch(world: &mut World) {
+    above_intent(world);
+    failed(world);
+}
+
+/// L2: what somebody else gave a candidate is taken back.
+fn above_intent(world: &mut World) {
+    if !world.oracle.foreign || world.oracle.excused_until.is_some_and(|until| world.now < until) {
+        world.oracle.above.clear();
+        return;
+    }
+    let routes: Vec<Place> = world.store.list(ROUTES, None).map(|route| place(route)).collect();
+    for place in routes {
+        let Some(rollout) = world.rollout(&place) else { continue };
+        let service = text(&rollout, "/status/candidate/service");
+        let share = world.store.get(ROUTES, &place.0, &place.1).map_or(0, |route| share_in(route, service));
+        let intent = rollout.pointer("/status/attempt/intent").and_then(Value::as_i64).unwrap_or(0);
+        if service.is_empty() || i64::from(share) <= intent {
+            world.oracle.above.remove(&place);
+            continue;
+        }
+        let now = world.now;
+        let since = *world.oracle.above.entry(place.clone()).or_insert(now);
+        if now - since > ABOVE {
+            let late = (now - since).num_seconds();
+            world
+                .broken("L2 more than was decided is taken back", format!("{service} has {share} % for {late} s, decided were {intent} %"));
+            world.oracle.above.remove(&place);
+        }
+    }
+}
+
+/// L2: nobody stays on what has failed.
+fn failed(world: &mut World) {
+    let Some(harm) = world.oracle.harm.clone() else { return };
+    let since = world.oracle.excused_until.map_or(harm.from, |until| until.max(harm.from));
+    if world.now < since + harm.bound {
+        return;
+    }
+    let routes: Vec<Place> = world.store.list(ROUTES, None).map(|route| place(route)).collect();
+    for place in routes {
+        let Some(revision) = crate::prometheus::revision_of(world, &place.0, &harm.letter) else { continue };
+        let share = world.truth.taken(&place).map_or(0, |(route, _)| share_in(route, &format!("{}-{revision}", place.1)));
+        let serves = world.rollout(&place).is_some_and(|one| text(&one, "/status/stable/revision") == revision);
+        if share > 0 && !serves {
+            let late = (world.now - since).num_seconds();
+            world
+                .broken("L2 a failing candidate is gone in time", format!("{revision} still has {share} % {late} s after it must be seen"));
+            world.oracle.harm = None;
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The simulated API server as HTTP: requests of one process in, answers out, with latency and faults on the way.
+//! The rules are the store's; what may go wrong is said by [`crate::faults`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body as Answer;
+use espalier::clock::Clock;
+use http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tower::BoxError;
+
+use crate::faults::{Effect, Fate};
+use crate::oracle;
+use crate::store::{Refusal, Resource, SERVED, Writer, selected, text};
+use crate::world::{Shared, World, lock};
+
+/// Who calls.
+#[derive(Clone)]
+pub struct Caller {
+    pub name: String,
+    pub clock: Clock,
+}
+
+/// One call, understood.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub method: Method,
+    pub of: Option<Resource>,
+    pub path: String,
+    pub namespace: Option<String>,
+    pub name: String,
+    pub subresource: String,
+    pub query: BTreeMap<String, String>,
+    pub body: Value,
+}
+
+impl Call {
+    async fn read(request: Request<Body>) -> Result<Self, BoxError> {
+        let (parts, body) = request.into_parts();
+        let body = serde_json::from_slice(&body.collect().await?.to_bytes()).unwrap_or(Value::Null);
+        let path = parts.uri.path().to_owned();
+        let pairs = reqwest::Url::parse(&format!("http://api{}", parts.uri))?;
+        let query = pairs.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect();
+        let mut call = Self {
+            method: parts.method,
+            of: None,
+            path: path.clone(),
+            namespace: None,
+            name: String::new(),
+            subresource: String::new(),
+            query,
+            body,
+        };
+        call.place(&path);
+        Ok(call)
+    }
+
+    fn place(&mut self, path: &str) {
+        let mut words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
+        let group_version = match words.first() {
+            Some(&"api") if words.len() > 2 => words.drain(..2).nth(1).unwrap_or_default().to_owned(),
+            Some(&"apis") if words.len() > 3 => words.drain(..3).skip(1).collect::<Vec<_>>().join("/"),
+            _ => return,
+        };
+        if words.first() == Some(&"namespaces") && words.len() > 2 {
+            self.namespace = Some(words[1].to_owned());
+            words.drain(..2);
+        }
+        self.of = SERVED.into_iter().find(|one| one.group_version == group_version && one.plural == words[0]);
+        words.get(1).copied().unwrap_or_default().clone_into(&mut self.name);
+        words.get(2).copied().unwrap_or_default().clone_into(&mut self.subresource);
+    }
+
+    pub fn is_write(&self) -> bool {
+        self.method != Method::GET
+    }
+
+    pub fn is_dry(&self) -> bool {
+        self.query.contains_key("dryRun")
+    }
+
+    pub fn is_watch(&self) -> bool {
+        self.query.contains_key("watch")
+    }
+
+    /// Whether the call is a step of the operator's work: a write that is no lease, event or trial.
+    pub fn is_step(&self) -> bool {
+        self.is_write() && !self.is_dry() && self.of.is_some_and(|of| of.plural != "leases" && of.plural != "events")
+    }
+
+    fn get(&self, key: &str) -> &str {
+        self.query.get(key).map_or("", String::as_str)
+    }
+}
+
+/// Answers one request, or never.
+pub async fn serve(world: Shared, caller: Caller, request: Request<Body>) -> Result<Response<Answer>, BoxError> {
+    let call = Call::read(request).await?;
+    let fate = {
+        let mut world = lock(&world);
+        world.now = world.now.max(caller.clock.now());
+        world.calls += 1;
+        oracle::sent(&mut world, &caller, &call);
+        crate::faults::fate(&mut world, &call)
+    };
+    tokio::time::sleep(fate.before).await;
+    let outcome = {
+        let mut world = lock(&world);
+        world.now = world.now.max(caller.clock.now());
+        if world.crashed { None } else { arrive(&mut world, &caller, &call, &fate) }
+    };
+    let Some(outcome) = outcome else { return std::future::pending().await };
+    tokio::time::sleep(fate.after).await;
+    outcome
+}
+
+type Outcome = Result<Response<Answer>, BoxError>;
+
+/// What happens at the server; `None` when no answer will ever come.
+fn arrive(world: &mut World, caller: &Caller, call: &Call, fate: &Fate) -> Option<Outcome> {
+    let dies = call.is_step() && {
+        world.writes += 1;
+        world.crash.is_some_and(|crash| crash.at == world.writes)
+    };
+    let lands = !dies || world.crash.is_some_and(|crash| crash.lands);
+    let answer = match &fate.effect {
+        _ if !lands => None,
+        Effect::Hang => None,
+        Effect::Refuse(refusal) => Some(Err(refusal.clone())),
+        Effect::Broken | Effect::None | Effect::LoseReply(_) => Some(perform(world, caller, call)),
+    };
+    tell(world, caller, call, answer.as_ref(), &fate.effect, dies);
+    if dies {
+        world.crashed = true;
+        world.bell.notify_one();
+        return None;
+    }
+    let answer = answer?;
+    match &fate.effect {
+        Effect::LoseReply(None) => None,
+        Effect::LoseReply(Some(refusal)) => Some(response(refusal.code, refusal.body().to_string().into_bytes())),
+        Effect::Broken => Some(Err("connection reset by peer".into())),
+        _ => Some(match answer {
+            Ok(done) => done.into_response(),
+            Err(refusal) => response(refusal.code, refusal.body().to_string().into_bytes()),
+        }),
+    }
+}
+
+/// A good answer.
+enum Done {
+    Object(u16, Arc<Value>),
+    Text(Vec<u8>),
+    Stream(Answer),
+}
+
+impl Done {
+    fn into_response(self) -> Outcome {
+        match self {
+            Self::Object(code, object) => response(code, object.to_string().into_bytes()),
+            Self::Text(body) => response(200, body),
+            Self::Stream(body) => Ok(Response::builder().status(200).header("content-type", "application/json").body(body)?),
+        }
+    }
+
+    const fn code(&self) -> u16 {
+        match self {
+            Self::Object(code, _) => *code,
+            _ => 200,
+        }
+    }
+}
+
+fn response(code: u16, body: Vec<u8>) -> Outcome {
+    Ok(Response::builder().status(code).header("content-type", "application/json").body(Answer::from(body))?)
+}
+
+fn perform(world: &mut World, caller: &Caller, call: &Call) -> Result<Done, Refusal> {
+    let Some(of) = call.of else { return discover(call) };
+    let namespace = call.namespace.clone();
+    match (&call.method, call.name.as_str()) {
+        (&Method::GET, "") if call.is_watch() => Ok(watch(world, call, of, namespace)),
+        (&Method::GET, "") => Ok(list(world, call, of, namespace.as_deref())),
+        (&Method::GET, name) => {
+            let found = world.store.get(of, &namespace.unwrap_or_default(), name).cloned();
+            let found = found.ok_or_else(|| Refusal::new(404, "NotFound", format!("{} \"{name}\" not found", of.plural)))?;
+            Ok(Done::Object(200, found))
+        }
+        _ => change(world, caller, call, of, &namespace.unwrap_or_default()),
+    }
+}
+
+fn change(world: &mut World, caller: &Caller, call: &Call, of: Resource, namespace: &str) -> Result<Done, Refusal> {
+    let now = world.stamp();
+    let manager = call.get("fieldManager");
+    let manager = if manager.is_empty() { "unknown" } else { manager };
+    let writer = Writer { manager, now: &now, status: call.subresource == "status", dry_run: call.is_dry() };
+    oracle::about_to_write(world, call, of, namespace);
+    let (body, name) = (call.body.clone(), call.name.as_str());
+    let result = match call.method {
+        Method::POST => world.carry_out(of, |store| store.create(of, namespace, body, &writer)),
+        Method::PUT => world.carry_out(of, |store| store.replace(of, namespace, name, body, &writer)),
+        Method::PATCH => world.carry_out(of, |store| store.patch(of, namespace, name, &body, &writer)),
+        Method::DELETE => {
+            let uid = body.pointer("/preconditions/uid").and_then(Value::as_str);
+            world.carry_out(of, |store| store.delete(of, namespace, name, uid, &writer))
+        }
+        _ => return Err(Refusal::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")),
+    };
+    if result.is_ok() && !call.is_dry() {
+        oracle::written(world, caller, call, of);
+    }
+    result.map(|object| Done::Object(if call.method == Method::POST { 201 } else { 200 }, object))
+}
+
+fn list(world: &World, call: &Call, of: Resource, namespace: Option<&str>) -> Done {
+    let from: usize = call.get("continue").parse().unwrap_or(0);
+    let limit: usize = call.get("limit").parse().unwrap_or(usize::MAX);
+    let all: Vec<_> = world.store.list(of, namespace).filter(|object| selected(object, call.get("labelSelector"))).collect();
+    let page: Vec<&Value> = all.iter().skip(from).take(limit).map(|object| &***object).collect();
+    let more = all.len().saturating_sub(from + page.len());
+    let token = if more > 0 { (from + page.len()).to_string() } else { String::new() };
+    let metadata = json!({"resourceVersion": world.store.version().to_string(), "continue": token});
+    let list = json!({"apiVersion": of.group_version, "kind": format!("{}List", of.kind), "metadata": metadata, "items": page});
+    Done::Text(list.to_string().into_bytes())
+}
+
+fn watch(world: &mut World, call: &Call, of: Resource, namespace: Option<String>) -> Done {
+    let (lines, coming) = unbounded_channel();
+    let from = call.get("resourceVersion").parse().unwrap_or(0);
+    let timeout = call.get("timeoutSeconds").parse().unwrap_or(290);
+    let expired = world.faults.expires(world.now, &mut world.dice);
+    if expired || world.open(of, namespace, call.get("labelSelector"), from, timeout, lines.clone()).is_none() {
+        let gone = Refusal::new(410, "Expired", format!("too old resource version: {from}"));
+        let _ = lines.send(format!("{}\n", json!({"type": "ERROR", "object": gone.body()})).into_bytes());
+    }
+    let stream = UnboundedReceiverStream::new(coming).map(Ok::<_, std::io::Error>);
+    Done::Stream(Answer::from_stream(stream))
+}
+
+fn discover(call: &Call) -> Result<Done, Refusal> {
+    let group_version = call.path.trim_start_matches("/apis/");
+    let served: Vec<Value> = SERVED
+        .iter()
+        .filter(|one| one.group_version == group_version)
+        .map(|one| json!({"name": one.plural, "singularName": "", "namespaced": true, "kind": one.kind, "verbs": ["get"]}))
+        .collect();
+    if served.is_empty() {
+        return Err(Refusal::new(404, "NotFound", "the server could not find the requested resource"));
+    }
+    let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": served});
+    Ok(Done::Text(list.to_string().into_bytes()))
+}
+
+/// The line of the trace.
+fn tell(world: &mut World, caller: &Caller, call: &Call, answer: Option<&Result<Done, Refusal>>, effect: &Effect, dies: bool) {
+    let renewal = call.of.is_some_and(|of| of.plural == "leases") && matches!(answer, Some(Ok(_)));
+    if matches!(effect, Effect::None) && (!call.is_write() || call.is_dry() || renewal) {
+        return;
+    }
+    let outcome = match answer {
+        None => "no answer".to_owned(),
+        Some(Ok(done)) => done.code().to_string(),
+        Some(Err(refusal)) => format!("{} {}", refusal.code, refusal.reason),
+    };
+    let note = match call.of {
+        Some(of) if call.is_write() => note(call, of),
+        _ => String::new(),
+    };
+    let fault = match effect {
+        Effect::None | Effect::Refuse(_) => "",
+        Effect::Hang => " (hangs)",
+        Effect::Broken => " (landed, connection lost)",
+        Effect::LoseReply(_) => " (landed, reply lost)",
+    };
+    let death = if dies { " and the process dies" } else { "" };
+    let dry = if call.is_dry() { " (dry run)" } else { "" };
+    world.say(&format!("{} {} {}{dry} -> {outcome}{fault}{death}{note}", caller.name, call.method, call.path));
+}
+
+fn note(call: &Call, of: Resource) -> String {
+    match of.plural {
+        "httproutes" => format!("  {}", oracle::shares(&call.body)),
+        "modelrollouts" if call.subresource == "status" => {
+            let status = &call.body["status"];
+            let attempt = &status["attempt"];
+            let ready = oracle::condition(&call.body, "Ready");
+            format!(
+                "  Ready={} {} stage {} step {} intent {}: {}",
+                ready.0,
+                text(attempt, "/phase"),
+                attempt["stage"],
+                attempt["step"],
+                attempt["intent"],
+                text(status, "/display/message")
+            )
+        }
+        "events" => format!("  {}: {}", text(&call.body, "/reason"), text(&call.body, "/note")),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,305 @@
+//! The world of one simulated run: the API server's objects, the watches on them, what is due when, faults, and a readable trace of every call.
+//! Moves nothing by itself: [`crate::process`] lets time pass, [`crate::serve`] brings the calls.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::cluster::{self, Cluster};
+use crate::dice::Dice;
+use crate::faults::Faults;
+use crate::oracle::Oracle;
+use crate::prometheus::Truth;
+use crate::store::{Change, Refusal, Resource, Store, Writer, selected};
+
+/// When every run begins.
+pub const START: i64 = 1_800_000_000;
+
+/// A world that processes and scripts share.
+pub type Shared = Arc<Mutex<World>>;
+
+/// Something that happens at its time.
+pub enum Task {
+    /// The cluster's own controllers look.
+    Cluster(cluster::Look),
+    /// Prometheus scrapes every pod.
+    Scrape,
+    /// A watch gets its lines.
+    Deliver { watch: u64, line: Vec<u8> },
+    /// A watch ends, as its client asked for.
+    Close { watch: u64 },
+    /// Somebody does something.
+    Script(Box<dyn FnOnce(&mut World) + Send>),
+}
+
+/// An open watch.
+pub struct Watch {
+    pub id: u64,
+    pub of: Resource,
+    pub namespace: Option<String>,
+    pub selector: String,
+    pub lines: UnboundedSender<Vec<u8>>,
+    /// Whether nothing comes any more although nobody closed it.
+    pub dead: bool,
+    last: DateTime<Utc>,
+}
+
+/// Where a process dies: at its `at`-th write.
+#[derive(Clone, Copy, Debug)]
+pub struct Crash {
+    pub at: usize,
+    /// Whether the write itself still lands.
+    pub lands: bool,
+}
+
+pub struct World {
+    pub now: DateTime<Utc>,
+    pub dice: Dice,
+    pub store: Store,
+    pub cluster: Cluster,
+    pub truth: Truth,
+    pub faults: Faults,
+    pub oracle: Oracle,
+    pub crash: Option<Crash>,
+    /// Whether the process has died at its write and must be taken away.
+    pub crashed: bool,
+    /// Writes of operators so far, leases and events left out.
+    pub writes: usize,
+    pub calls: usize,
+    pub trace: Vec<String>,
+    /// Wakes who lets time pass, because something became due earlier or the process died.
+    pub bell: Arc<Notify>,
+    agenda: BTreeMap<(DateTime<Utc>, u64), Task>,
+    watches: Vec<Watch>,
+    sequence: u64,
+}
+
+pub fn at(milliseconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(START * 1000 + milliseconds).unwrap()
+}
+
+pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut world = Self {
+            now: at(0),
+            dice: Dice::new(seed),
+            store: Store::default(),
+            cluster: Cluster::default(),
+            truth: Truth::new(seed),
+            faults: Faults::default(),
+            oracle: Oracle::default(),
+            crash: None,
+            crashed: false,
+            writes: 0,
+            calls: 0,
+            trace: Vec::new(),
+            bell: Arc::new(Notify::new()),
+            agenda: BTreeMap::new(),
+            watches: Vec::new(),
+            sequence: 0,
+        };
+        world.after(TimeDelta::milliseconds(137), Task::Scrape);
+        world
+    }
+
+    /// Seconds since the start, for people.
+    pub fn elapsed(&self) -> f64 {
+        (self.now - at(0)).num_milliseconds() as f64 / 1000.0
+    }
+
+    pub fn say(&mut self, text: &str) {
+        let mut line = String::with_capacity(text.len() + 16);
+        let _ = write!(line, "{:>10.3} {text}", self.elapsed());
+        self.trace.push(line);
+    }
+
+    pub fn stamp(&self) -> String {
+        self.now.to_rfc3339_opts(SecondsFormat::Secs, true)
+    }
+
+    /// Has this happen at `when`, or now if that is past.
+    pub fn schedule(&mut self, when: DateTime<Utc>, task: Task) {
+        self.sequence += 1;
+        let first = self.due();
+        self.agenda.insert((when.max(self.now), self.sequence), task);
+        if first.is_none_or(|first| when < first) {
+            self.bell.notify_one();
+        }
+    }
+
+    pub fn after(&mut self, wait: TimeDelta, task: Task) {
+        self.schedule(self.now + wait, task);
+    }
+
+    pub fn script(&mut self, when: DateTime<Utc>, act: impl FnOnce(&mut Self) + Send + 'static) {
+        self.schedule(when, Task::Script(Box::new(act)));
+    }
+
+    /// When the next thing happens.
+    pub fn due(&self) -> Option<DateTime<Utc>> {
+        self.agenda.first_key_value().map(|((when, _), _)| *when)
+    }
+
+    /// Everything that is due by `now` happens, in order.
+    pub fn run_due(&mut self, now: DateTime<Utc>) {
+        while let Some(entry) = self.agenda.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let ((when, _), task) = entry.remove_entry();
+            self.now = self.now.max(when);
+            match task {
+                Task::Cluster(look) => cluster::look(self, look),
+                Task::Scrape => crate::prometheus::scrape(self),
+                Task::Deliver { watch, line } => self.deliver(watch, line),
+                Task::Close { watch } => self.close(watch),
+                Task::Script(act) => act(self),
+            }
+        }
+        self.now = self.now.max(now);
+        crate::oracle::watch(self);
+    }
+
+    /// Somebody other than the operator changes something.
+    pub fn edit(&mut self, of: Resource, namespace: &str, name: &str, manager: &str, status: bool, edit: impl FnOnce(&mut Value)) -> bool {
+        let Some(live) = self.store.get(of, namespace, name) else { return false };
+        let mut object = (**live).clone();
+        edit(&mut object);
+        let result = self.write(of, |store, writer| store.replace(of, namespace, name, object, writer), manager, status);
+        result.is_ok()
+    }
+
+    pub fn make(&mut self, of: Resource, namespace: &str, object: Value, manager: &str) -> bool {
+        self.write(of, |store, writer| store.create(of, namespace, object, writer), manager, false).is_ok()
+    }
+
+    pub fn remove(&mut self, of: Resource, namespace: &str, name: &str) -> bool {
+        self.write(of, |store, writer| store.delete(of, namespace, name, None, writer), "somebody", false).is_ok()
+    }
+
+    fn write(
+        &mut self,
+        of: Resource,
+        change: impl FnOnce(&mut Store, &Writer<'_>) -> Result<Arc<Value>, Refusal>,
+        manager: &str,
+        status: bool,
+    ) -> Result<Arc<Value>, Refusal> {
+        let now = self.stamp();
+        let writer = Writer { manager, now: &now, status, dry_run: false };
+        self.carry_out(of, |store| change(store, &writer))
+    }
+
+    /// Makes a change, and tells watches and the cluster's controllers of it.
+    pub fn carry_out(
+        &mut self,
+        of: Resource,
+        change: impl FnOnce(&mut Store) -> Result<Arc<Value>, Refusal>,
+    ) -> Result<Arc<Value>, Refusal> {
+        let before = self.store.version();
+        let result = change(&mut self.store);
+        if self.store.version() > before
+            && let Some(change) = self.store.last_change(of).cloned()
+        {
+            self.tell(of, &change);
+            cluster::notice(self, of, &change);
+        }
+        result
+    }
+
+    fn tell(&mut self, of: Resource, change: &Change) {
+        let namespace = change.object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let lag = self.faults.lag.max(TimeDelta::milliseconds(1));
+        let mut told = Vec::new();
+        for watch in self.watches.iter_mut().filter(|watch| watch.of == of && !watch.dead) {
+            if watch.namespace.as_ref().is_some_and(|wanted| *wanted != namespace) || !selected(&change.object, &watch.selector) {
+                continue;
+            }
+            // Each watch has a pace of its own, and keeps its order.
+            let pace = TimeDelta::milliseconds(i64::try_from(self.dice.roll(u64::try_from(lag.num_milliseconds()).unwrap() + 1)).unwrap());
+            watch.last = watch.last.max(self.now + pace);
+            told.push((watch.last, watch.id));
+        }
+        for (when, watch) in told {
+            self.schedule(when, Task::Deliver { watch, line: line(change) });
+        }
+    }
+
+    /// Opens a watch that tells of what came after `from`; `None` when that is too long ago.
+    pub fn open(
+        &mut self,
+        of: Resource,
+        namespace: Option<String>,
+        selector: &str,
+        from: u64,
+        timeout: i64,
+        lines: UnboundedSender<Vec<u8>>,
+    ) -> Option<()> {
+        let missed = self.store.since(of, from)?;
+        self.sequence += 1;
+        let id = self.sequence;
+        let concerns = |change: &&Change| {
+            let place = change.object["metadata"]["namespace"].as_str();
+            namespace.as_deref().is_none_or(|wanted| Some(wanted) == place) && selected(&change.object, selector)
+        };
+        for change in missed.iter().filter(concerns) {
+            let _ = lines.send(line(change));
+        }
+        let dead = self.faults.watches_die(self.now, &mut self.dice);
+        self.watches.push(Watch { id, of, namespace, selector: selector.to_owned(), lines, dead, last: self.now });
+        if !dead {
+            self.after(TimeDelta::seconds(timeout), Task::Close { watch: id });
+        }
+        Some(())
+    }
+
+    fn deliver(&mut self, id: u64, line: Vec<u8>) {
+        if let Some(watch) = self.watches.iter().find(|watch| watch.id == id) {
+            // Who is gone hears nothing.
+            let _ = watch.lines.send(line);
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        let Some(position) = self.watches.iter().position(|watch| watch.id == id) else { return };
+        let watch = self.watches.remove(position);
+        let of = watch.of;
+        let bookmark = json!({"type": "BOOKMARK", "object": {"apiVersion": of.group_version, "kind": of.kind,
+            "metadata": {"resourceVersion": self.store.version().to_string()}}});
+        // A bookmark may only follow what has been told.
+        if !watch.dead && watch.last <= self.now {
+            let _ = watch.lines.send(format!("{bookmark}\n").into_bytes());
+        }
+    }
+
+    /// The gateway that refused every route takes this one.
+    pub fn accept_again(&mut self, namespace: &str, name: &str) {
+        self.cluster.gateway_refuses = false;
+        self.after(TimeDelta::zero(), Task::Cluster(cluster::Look::Gateway((namespace.to_owned(), name.to_owned()))));
+    }
+
+    /// Watches that fall silent without an end, and those whose processes are gone.
+    pub fn silence_watches(&mut self) {
+        self.watches.iter_mut().for_each(|watch| watch.dead = true);
+    }
+
+    /// Watches of processes that are gone.
+    pub fn forget_watches(&mut self) {
+        self.watches.retain(|watch| !watch.lines.is_closed());
+    }
+}
+
+fn line(change: &Change) -> Vec<u8> {
+    let mut line = format!("{{\"type\":\"{}\",\"object\":", change.what).into_bytes();
+    serde_json::to_writer(&mut line, &*change.object).unwrap();
+    line.extend_from_slice(b"}\n");
+    line
+}
