@@ -22,7 +22,7 @@ fn problem(text: &str, path: &str) -> Option<String> {
     if text.starts_with('`') {
         return None;
     }
-    let content = std::fs::read_to_string(&file).unwrap();
+    let Ok(content) = std::fs::read_to_string(&file) else { return Some(format!("{path} is no text")) };
     let wanted = if file.extension().is_some_and(|end| end == "rs") { format!("fn {text}(") } else { text.to_owned() };
     (!content.contains(&wanted)).then(|| format!("{path} has no {wanted}"))
 }
