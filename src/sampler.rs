@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
+use rollout_core::evidence::{Evidence, HISTORY_SPAN, History, Reading};
 use tracing::{debug, info};
 
 use crate::context::Context;
 use crate::lane;
-use crate::prometheus::{Gathered, Server};
-use crate::tracker::{Behind, Outcome, Questions, Tracker, aligned_after};
+use crate::prometheus::{Gathered, Server, Servers};
+use crate::tracker::{Behind, Outcome, Questions, Tracker, Watched, aligned_after};
 
 /// How long after an instant its samples are read: a scrape that ended just before it has been stored by then.
 const INGESTION: TimeDelta = TimeDelta::milliseconds(30);
+/// How much of the champion's past is read at once.
+const PIECE: TimeDelta = TimeDelta::hours(1);
 /// The longest distance of ticks: a rollout that comes in meanwhile may have shorter ones.
 const IDLE: TimeDelta = TimeDelta::seconds(1);
 
@@ -30,6 +33,7 @@ async fn at_instants(ctx: &Arc<Context>) {
         if ctx.leadership.may_write() {
             tick(ctx, at).await;
             catch_up(ctx);
+            recall(ctx);
         }
     }
 }
@@ -104,6 +108,38 @@ fn catch_up(ctx: &Arc<Context>) {
         let ctx = Arc::clone(ctx);
         tokio::spawn(async move { replay(&ctx, &behind).await });
     }
+}
+
+/// Reads what the champion of a new attempt did in the days before it. Nothing waits for it.
+fn recall(ctx: &Arc<Context>) {
+    if let Some(recall) = ctx.tracker.to_recall() {
+        let ctx = Arc::clone(ctx);
+        tokio::spawn(async move {
+            let history = past(&ctx.servers, &recall.watched).await;
+            ctx.tracker.recalled(&recall, &history);
+            debug!(namespace = recall.key.namespace, name = recall.key.name, "the champion's past is known");
+        });
+    }
+}
+
+/// The past of an attempt's champion, hour by hour, so that days of samples are never held at once. Ends early when a server gives no answer at all.
+async fn past(servers: &Servers, watched: &Watched) -> History {
+    let (plan, arms, end) = (&watched.plan, &watched.arms, watched.identity.started);
+    let (queries, interval, lookback) = (History::queries(plan, arms), History::interval(plan), Evidence::lookback(plan));
+    let mut history = History::start(plan, end - HISTORY_SPAN);
+    let mut at = aligned_after(end - HISTORY_SPAN, interval);
+    while at <= end {
+        let to = end.min(at + PIECE);
+        let readings = servers.history(&watched.server, &queries, at - lookback, to).await;
+        if readings.values().all(|reading| matches!(reading, Reading::Failed(_))) {
+            break;
+        }
+        while at <= to {
+            history.absorb(plan, arms, at, &readings);
+            at += interval;
+        }
+    }
+    history
 }
 
 async fn replay(ctx: &Context, behind: &Behind) {

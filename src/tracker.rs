@@ -2,10 +2,11 @@
 //! Holds no clock and does no IO; everything in it can be rebuilt from status and Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rollout_core::evidence::{Arms, Checkpoint, Evidence, Query, Readings};
+use rollout_core::evidence::{Arms, Checkpoint, Evidence, History, Query, Readings};
 use rollout_core::judge::{Moment, glance, judge};
 use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
@@ -88,6 +89,8 @@ struct Tracked {
     pending_move: Option<DateTime<Utc>>,
     judgement: Option<Judgement>,
     catching_up: bool,
+    /// Whether what the champion did before the attempt is still to be read.
+    forgetful: bool,
     /// Set while a rollback is on its way, so that it is not sent twice.
     escaping: bool,
 }
@@ -111,6 +114,17 @@ pub struct Outcome {
 #[derive(Debug, Default)]
 pub struct Tracker {
     rollouts: Mutex<BTreeMap<Key, Tracked>>,
+    /// Whether the past of some rollout is being read: one at a time, so that it never crowds out the instants.
+    recalling: AtomicBool,
+}
+
+/// A rollout whose champion's past is to be read.
+#[derive(Clone, Debug)]
+pub struct Recall {
+    /// The rollout.
+    pub key: Key,
+    /// What it was watched as.
+    pub watched: Watched,
 }
 
 /// A rollout that has history to fold in before it can be judged.
@@ -273,6 +287,26 @@ impl Tracker {
         found
     }
 
+    /// The next new attempt whose champion's past is not known, while no other is being read; ended by [`Self::recalled`].
+    pub fn to_recall(&self) -> Option<Recall> {
+        if self.recalling.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut rollouts = self.lock();
+        let (key, tracked) = rollouts.iter_mut().find(|(_, tracked)| tracked.forgetful)?;
+        tracked.forgetful = false;
+        self.recalling.store(true, Ordering::Release);
+        Some(Recall { key: key.clone(), watched: tracked.watched.clone() })
+    }
+
+    /// Gives the past to the attempt that it was read for, if that is still on.
+    pub fn recalled(&self, recall: &Recall, history: &History) {
+        if let Some(tracked) = self.lock().get_mut(&recall.key).filter(|t| t.watched.identity == recall.watched.identity) {
+            tracked.evidence.remember(history);
+        }
+        self.recalling.store(false, Ordering::Release);
+    }
+
     /// Folds recorded samples in, instant by instant, exactly as they would have been live.
     pub fn caught_up(&self, behind: &Behind, to: DateTime<Utc>, readings: &Readings) {
         let mut rollouts = self.lock();
@@ -305,6 +339,8 @@ impl Tracked {
                 }
             }
         });
+        // A checkpoint has it already.
+        let forgetful = restored.is_none() && !History::queries(&watched.plan, &watched.arms).is_empty();
         let (evidence, from) = restored.unwrap_or_else(|| {
             let start = watched.identity.started;
             (Evidence::start(&watched.plan, watched.identity.revision.clone(), start, watched.attempt), start)
@@ -316,6 +352,7 @@ impl Tracked {
             pending_move,
             judgement: None,
             catching_up: false,
+            forgetful,
             escaping: false,
         }
     }

@@ -111,6 +111,27 @@ fn an_exposed_candidate_is_glanced_at_between_instants_with_the_fewest_questions
 }
 
 #[test]
+fn the_champions_past_is_read_once_per_attempt_and_for_one_rollout_at_a_time() {
+    let tracker = Tracker::default();
+    let watched = watched("1s", 10);
+    tracker.watch(&key("a"), watched.clone());
+    tracker.watch(&key("b"), watched.clone());
+    let recall = tracker.to_recall().unwrap();
+    assert!(tracker.to_recall().is_none(), "the past of {} is still being read", recall.key.name);
+    tracker.recalled(&recall, &History::start(&watched.plan, time(-1)));
+    let other = tracker.to_recall().unwrap();
+    assert_ne!(recall.key, other.key);
+    tracker.recalled(&other, &History::start(&watched.plan, time(-1)));
+    tracker.watch(&key("a"), watched.clone());
+    assert!(tracker.to_recall().is_none(), "the same attempts go on");
+
+    let state = serde_json::to_string(&Evidence::start(&watched.plan, RevisionId::new(CANDIDATE), time(0), 0).checkpoint()).unwrap();
+    let tracker = Tracker::default();
+    tracker.watch(&key("a"), Watched { checkpoint: Some(CheckpointStatus { at: time(0), state }), ..watched });
+    assert!(tracker.to_recall().is_none(), "a checkpoint has it already");
+}
+
+#[test]
 fn a_crossing_between_instants_sends_one_rollback_and_whoever_decides_next_knows() {
     let tracker = Tracker::default();
     let watched = watched("1s", 10);

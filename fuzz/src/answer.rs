@@ -22,7 +22,7 @@ static PLAN: LazyLock<Plan> = LazyLock::new(|| {
 
 /// The body of an answer to a query of raw samples. The same answer to every query is never a reason to raise.
 pub fn answer(data: &[u8]) {
-    let reading = match espalier::prometheus::saved_answer(data) {
+    let reading = match espalier::prometheus::read_answer(data) {
         Ok(series) => Reading::Series(series.into_iter().map(Arc::new).collect()),
         Err(reason) => {
             assert!(!reason.to_string().is_empty());

@@ -1,12 +1,14 @@
 //! The command line: which commands there are, what each hands on to, and the exit codes they share.
 //! Does no work itself. `run` is the operator; everything else is for people and pipelines, and writes nothing but request annotations.
 
+pub mod backtest;
 pub mod cluster;
 pub mod explain;
 pub mod input;
 pub mod plan;
 pub mod reference;
 pub mod request;
+mod scale;
 pub mod status;
 mod svg;
 mod table;
@@ -46,6 +48,8 @@ pub enum Command {
     Validate(validate::Args),
     /// Says how many requests and how much time a rollout needs at your traffic, before it starts.
     Plan(plan::Args),
+    /// Says what a policy would have decided over recorded data, and when.
+    Backtest(Box<backtest::Args>),
     /// Says in plain sentences where a rollout is, why, and what a person can do now.
     Explain(explain::Args),
     /// Shows one rollout or all of a namespace.
@@ -136,6 +140,7 @@ pub async fn execute(command: Command) -> Option<Outcome> {
         Command::Run(_) => return None,
         Command::Validate(args) => validate::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Backtest(args) => backtest::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Get(args) => status::get(&args).await,
         Command::Status(args) => status::status(&args).await,

@@ -114,6 +114,11 @@ pub(super) fn series(raw: Raw<'_>) -> Result<Vec<Series>, Failure> {
     }
 }
 
+/// The series of a saved answer, oldest sample first, or why there are none to trust.
+pub fn read_answer(body: &[u8]) -> Result<Vec<Series>, Unmeasurable> {
+    series(Raw { address: "the file", status: 200, content_type: "application/json", body }).map_err(Failure::into_reason)
+}
+
 fn is_json(content_type: &str) -> bool {
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media == "application/json" || media.ends_with("+json")

@@ -12,14 +12,7 @@ mod batch;
 mod client;
 mod server;
 
+pub use answer::read_answer;
 pub use batch::{Gathered, Servers, Snapshot};
 pub use client::{BODY_LIMIT, Client};
-use rollout_core::evidence::Series;
-use rollout_core::verdict::Unmeasurable;
 pub use server::{Auth, SecretSource, Server, ServerError};
-
-/// The series in the body of an answer that was kept, as if a server had just sent it; or why there are none to trust.
-pub fn saved_answer(body: &[u8]) -> Result<Vec<Series>, Unmeasurable> {
-    let raw = answer::Raw { address: "a saved answer", status: 200, content_type: "application/json", body };
-    answer::series(raw).map_err(answer::Failure::into_reason)
-}

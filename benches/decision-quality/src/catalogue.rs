@@ -28,6 +28,7 @@ pub fn usual(name: &'static str, truth: Truth, story: &'static str) -> Scenario 
             max: 24 * HOUR,
             timeout: 0,
             pods: 2,
+            history: true,
         },
         rails: vec![rail("errors", 0.08, Effect::Plus(0.0))],
         nature: Nature::default(),
@@ -45,6 +46,11 @@ pub const fn rail(name: &'static str, base: f64, effect: Effect) -> Rail {
 pub fn with(effect: Effect, scenario: Scenario) -> Scenario {
     let rails = scenario.rails.iter().map(|rail| Rail { effect, ..rail.clone() }).collect();
     Scenario { rails, ..scenario }
+}
+
+/// A champion that was deployed just before the attempt: nothing of it can be learnt from the days before.
+pub fn new(scenario: Scenario) -> Scenario {
+    Scenario { setup: Setup { history: false, ..scenario.setup }, ..scenario }
 }
 
 /// Scraped every 15 s, windows of one minute: the operator's defaults.
@@ -70,6 +76,8 @@ fn plain() -> Vec<Scenario> {
                 quick(usual("s5-big-regression-15s", Bad, "The candidate loses 10 pp; scraped every 15 s, windows of 1 min.")),
             ),
         ),
+        new(usual("s1-aa-new-champion", Good, "Both models are equal, and the champion is new: it has no past.")),
+        new(with(Plus(0.02), usual("s3-at-margin-new-champion", Neither, "The same, exactly at the margin."))),
         with(Plus(-0.01), usual("s6-improvement", Good, "The candidate is 1 pp better.")),
         Scenario {
             rails: vec![Rail { bound: Bound::Points { target: 0.02, critical: 0.05 }, ..rail("errors", 0.08, Plus(0.035)) }],
@@ -162,9 +170,6 @@ fn moving() -> Vec<Scenario> {
             setup: Setup { steps: &[50], ..usual("", Good, "").setup },
             nature: Nature { rps: Course::Flat(0.5), silence: Some((3600.0, 61.0 * 3600.0)), ..Nature::default() },
             goals: &[Goal::PromotedShare(0.95)],
-            limit: Some(
-                "Time counts as judged while fresh samples come in, whether or not there are requests, so the quiet weekend uses up the stage's longest time.",
-            ),
             ..usual("weekend-without-traffic", Good, "Half a request per second, then none for 60 h, then again; equal models.")
         },
         Scenario {

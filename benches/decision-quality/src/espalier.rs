@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rollout_core::evidence::Evidence;
+use rollout_core::evidence::{Evidence, HISTORY_SPAN, History};
 use rollout_core::judge::{Moment, judge};
 use rollout_core::plan::{CountBound, CountSource, Direction, Guardrail, LevelBound, Plan, PlannedStage, Reference, Selector, Test};
 use rollout_core::revision::RevisionId;
@@ -13,9 +13,10 @@ use rollout_core::verdict::{Judgement, Overall, Verdict};
 use rollout_core::weights::{Exposure, Position};
 
 use crate::dice::Dice;
-use crate::feed::{CANDIDATE, Feed};
+use crate::feed::CANDIDATE;
 use crate::outcome::{Decision, Outcome};
 use crate::scenario::{Bound, Rail, Scenario};
+use crate::source::{Source, Through};
 use crate::world::World;
 
 /// Allowed probability of each kind of wrong decision.
@@ -26,11 +27,19 @@ const MOST_LOWERED: u32 = 5;
 /// Days after which the judge itself must have ended every attempt, with room.
 const LONGEST: i64 = 9 * 86_400;
 
+/// Chance of one run: of the days before the attempt, and of the attempt itself.
+pub struct Chance {
+    /// Before.
+    pub before: Dice,
+    /// From the first instant on; the same for every policy.
+    pub during: Dice,
+}
+
 /// One attempt under way.
 struct Attempt<'a> {
     plan: &'a Plan,
     world: World<'a>,
-    feed: Feed,
+    source: Source,
     evidence: Evidence,
     position: Position,
     exposure: Exposure,
@@ -40,32 +49,34 @@ struct Attempt<'a> {
     times_lowered: u32,
 }
 
-/// Plays one run to its end.
-pub fn run(scenario: &Scenario, plan: &Plan, dice: Dice) -> Outcome {
-    let mut attempt = Attempt::begin(scenario, plan, dice);
+/// Plays one run to its end; fails only where samples go by way of HTTP and an answer does not come.
+pub fn run(scenario: &Scenario, plan: &Plan, chance: Chance, through: Through) -> anyhow::Result<Outcome> {
+    let mut attempt = Attempt::begin(scenario, plan, chance, through)?;
     while attempt.world.seconds() < LONGEST as f64 {
-        attempt.tick();
+        attempt.tick()?;
         if let Some(decision) = attempt.look() {
-            return attempt.end(decision);
+            return Ok(attempt.end(decision));
         }
     }
-    attempt.end(Decision::Inconclusive)
+    Ok(attempt.end(Decision::Inconclusive))
 }
 
 impl<'a> Attempt<'a> {
     /// One instant is read before the first exposure, as the operator does.
-    fn begin(scenario: &'a Scenario, plan: &'a Plan, dice: Dice) -> Self {
-        let mut world = World::new(scenario, dice);
+    fn begin(scenario: &'a Scenario, plan: &'a Plan, chance: Chance, through: Through) -> anyhow::Result<Self> {
+        let mut world = World::new(scenario, chance.during);
         let start = time(world.now);
-        let evidence = Evidence::start(plan, RevisionId::new(CANDIDATE), start, 0);
+        let mut evidence = Evidence::start(plan, RevisionId::new(CANDIDATE), start, 0);
+        if scenario.setup.history {
+            evidence.remember(&history(scenario, plan, chance.before, through)?);
+        }
+        let source = Source::open(through, scenario, plan, &world.pods)?;
         world.step(0.0);
-        let mut feed = Feed::new(scenario, plan, &world.pods);
-        feed.take(&world.pods);
         let now = time(world.now);
         let mut attempt = Self {
             plan,
             world,
-            feed,
+            source,
             evidence,
             position: Position { stage: 0, step: 0 },
             exposure: Exposure::ZERO,
@@ -74,15 +85,21 @@ impl<'a> Attempt<'a> {
             lowered: false,
             times_lowered: 0,
         };
-        attempt.evidence.absorb(plan, &attempt.feed.arms, now, &attempt.feed.readings);
+        attempt.read()?;
         attempt.enter(0);
-        attempt
+        Ok(attempt)
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> anyhow::Result<()> {
         self.world.step(f64::from(self.exposure.percent()) / 100.0);
-        self.feed.take(&self.world.pods);
-        self.evidence.absorb(self.plan, &self.feed.arms, time(self.world.now), &self.feed.readings);
+        self.read()
+    }
+
+    fn read(&mut self) -> anyhow::Result<()> {
+        let now = time(self.world.now);
+        self.source.take(&self.world.pods, now)?;
+        self.evidence.absorb(self.plan, self.source.arms(), now, self.source.readings());
+        Ok(())
     }
 
     fn look(&mut self) -> Option<Decision> {
@@ -142,6 +159,31 @@ impl<'a> Attempt<'a> {
     fn end(&self, decision: Decision) -> Outcome {
         Outcome { decision, minutes: self.world.seconds() / 60.0, served: self.world.served }
     }
+}
+
+/// What the champion did in the days before the attempt, as the operator learns it at the start.
+fn history(scenario: &Scenario, plan: &Plan, dice: Dice, through: Through) -> anyhow::Result<History> {
+    let mut world = World::before(scenario, dice, HISTORY_SPAN.num_seconds());
+    let end = world.now + HISTORY_SPAN.num_milliseconds();
+    let mut history = History::start(plan, time(world.now));
+    let mut source = Source::open(through, scenario, plan, &world.pods)?;
+    while world.now < end {
+        world.step(0.0);
+        source.store(&world.pods);
+        if through == Through::Library {
+            history.absorb(plan, source.arms(), time(world.now), source.readings());
+        }
+    }
+    if through == Through::Http {
+        let from = history.last_instant();
+        let answers = source.range(&History::queries(plan, source.arms()), from, time(end))?;
+        let mut at = from + History::interval(plan);
+        while at <= time(end) {
+            history.absorb(plan, source.arms(), at, &answers);
+            at += History::interval(plan);
+        }
+    }
+    Ok(history)
 }
 
 /// A candidate that has had no request has no series; anything else that cannot be measured keeps it at zero.

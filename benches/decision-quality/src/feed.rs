@@ -14,6 +14,8 @@ use crate::scenario::{Scenario, Side};
 /// Revision of the candidate.
 pub const CANDIDATE: &str = "bbbbbbbb";
 const STABLE: &str = "aaaaaaaa";
+/// Namespace and name of the rollout.
+pub const NAMESPACE: &str = "bench";
 /// Samples kept of each series: more than the lookback reaches.
 const KEPT: usize = 24;
 
@@ -69,7 +71,8 @@ impl Feed {
     }
 }
 
-fn revision(side: Side) -> &'static str {
+/// Revision of an arm's pods.
+pub const fn revision(side: Side) -> &'static str {
     match side {
         Side::Champion => STABLE,
         Side::Candidate => CANDIDATE,
@@ -81,16 +84,17 @@ fn series(pod: &Pod) -> Series {
     Series { labels: labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect(), samples: Vec::new() }
 }
 
-fn arms(pods: &[Pod]) -> Arms {
+/// The arms as the cluster would show them.
+pub fn arms(pods: &[Pod]) -> Arms {
     let arm = |side: Side| {
         let own = || pods.iter().filter(move |pod| pod.side == side);
         Arm {
-            namespace: "bench".into(),
+            namespace: NAMESPACE.into(),
             revision: Some(RevisionId::new(revision(side))),
             pods: own().map(Pod::name).collect(),
             young: own().filter(|pod| pod.generation > 0).map(Pod::name).collect(),
             ..Arm::default()
         }
     };
-    Arms { rollout: "bench".into(), candidate: arm(Side::Candidate), stable: arm(Side::Champion), baseline: None }
+    Arms { rollout: NAMESPACE.into(), candidate: arm(Side::Candidate), stable: arm(Side::Champion), baseline: None }
 }

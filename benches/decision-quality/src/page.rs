@@ -6,23 +6,24 @@ use std::path::Path;
 
 use crate::figure;
 use crate::outcome::{Cell, Decision, Rate};
+use crate::pair::{self, Pair};
 use crate::run::{Job, OURS};
 use crate::scenario::{Scenario, Truth};
 use crate::verdict::{ALLOWED, Kind, State, checks, minutes, percent};
 
 /// What the rules that keep the risks cost in time.
-const PRICE: &str = "The price of rules that keep the risks elsewhere: a window may add at most a third of the evidence that a proof needs (half of what a rollback needs), the first window only sets the champion's rate, and over-dispersion is estimated as the largest of three scales, which is above 1 by chance in short data.";
+const PRICE: &str = "The price of rules that keep the risks elsewhere: a window may add at most a third of the evidence that a proof needs (half of what a rollback needs), and over-dispersion is estimated as the largest of three scales, which is above 1 by chance.";
 
 type Rows = [(Scenario, Vec<Cell>)];
 
 /// Writes the page at `path` and the figures beside it.
-pub fn write(path: &Path, job: &Job, rows: &Rows) -> std::io::Result<()> {
+pub fn write(path: &Path, job: &Job, rows: &Rows, pairs: &[Pair<'_>]) -> std::io::Result<()> {
     let folder = path.parent().map(|parent| parent.join("figures")).unwrap_or_default();
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("decision-quality-errors.svg"), figure::wrong_decisions(rows))?;
     std::fs::write(folder.join("decision-quality-times.svg"), figure::times(rows))?;
     std::fs::write(folder.join("decision-quality-served.svg"), figure::served(rows))?;
-    std::fs::write(path, text(job, rows))
+    std::fs::write(path, text(job, rows, pairs))
 }
 
 /// What a person in front of a terminal wants to know at the end.
@@ -43,9 +44,10 @@ fn all_checks(rows: &Rows) -> impl Iterator<Item = (&Scenario, crate::verdict::C
     })
 }
 
-fn text(job: &Job, rows: &Rows) -> String {
-    let parts = [opening(job, rows), summary(rows), promises(rows), missed(rows), details(rows), rules(job), method()];
-    let mut page = parts.join("\n");
+fn text(job: &Job, rows: &Rows, pairs: &[Pair<'_>]) -> String {
+    let both_ways = if pairs.is_empty() { String::new() } else { pair::section(pairs) };
+    let parts = [opening(job, rows), summary(rows), promises(rows), missed(rows), both_ways, details(rows), rules(job), method()];
+    let mut page = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
     page.truncate(page.trim_end().len());
     page.push('\n');
     page
@@ -56,14 +58,16 @@ fn opening(job: &Job, rows: &Rows) -> String {
         "# Decision quality\n\n\
         How often does a rollout policy promote a model that is worse than allowed, or roll back one that is not? Here every policy decides in {} simulated\n\
         worlds whose truth is known. This page is generated; the same command writes the same bytes on any machine and any number of threads:\n\n\
-        ```\ncargo run --release -p decision-quality -- --runs {} --seed {}{}\n```\n\n\
+        ```\ncargo run --release -p decision-quality -- --runs {} --http-runs {} --seed {}{}\n```\n\n\
         {} runs of every scenario and policy. Rates have their Monte-Carlo standard error behind ±; \"at most\" is the exact one-sided upper limit at 99 %.\n\
-        `--scenario NAME…` and `--policy NAME…` look at a part, `--quick` takes 50 runs, `--list` names everything.\n\n\
+        `--scenario NAME…` and `--policy NAME…` look at a part, `--quick` takes 50 runs, `--through http` plays Espalier through a Prometheus server only, `--list`\n\
+        names everything.\n\n\
         Three endings: *promoted*, *rolled back* (as worse than allowed) and *no proof* (time is over, or what is seen forbids both). Which of them is\n\
         wrong depends on the truth: a good candidate must not be rolled back, a bad one must not be promoted, and exactly at a bound both are wrong.\n\
         Espalier states a risk of 5 % for each; it is held to an upper limit of {}.\n",
         rows.len(),
         job.runs,
+        job.http_runs,
         job.seed,
         job.selection,
         job.runs,
@@ -204,12 +208,14 @@ fn method() -> String {
     - Unless a scenario says otherwise: 10 requests per second, 10 % of them on the candidate, base rate 8 %, target and critical +2 pp, two pods an arm, a\n  \
       scrape a minute, windows of 5 min, a stage of at least 1 h and at most 24 h. Requests are Poisson, bad events binomial.\n\
     - Every pod has its own counters and is scraped at its own moment of the interval, with jitter. Espalier gets the raw samples; it differences them itself,\n  \
-      with resets, gaps and new pods. It looks at every scrape.\n\
+      with resets, gaps and new pods. It looks at every scrape. It has read what the champion did in the two days before, except where the champion is new.\n\
     - The other policies get counts of the same scrapes in windows of 5 min, better than PromQL would give them: nothing is extrapolated, and a gap is\n  \
       charged when it ends. They do not move traffic; the scenario's schedule does. In scenarios with one step all policies see the very same samples.\n\
     - Nobody may promote before the least time of the stage. Who has not decided at its end has no proof; for Espalier the end counts judged time.\n\
     - Of the operator's decision loop the outline is followed: pass, raise, lower and try again after two calm windows, end. Gateways, readiness and\n  \
       probation are not played here; the end-to-end scenarios do that.\n\
-    - Not played: drift after a promotion, users who stick to an arm, exposures below 1 %, and the HTTP path through a Prometheus server.\n"
+    - `cargo bench -p anytime-stats --bench window` times one judgement of one guardrail-window, `cargo bench -p rollout-core --bench instant` the whole way\n  \
+      from the samples of six pods to a judgement with its sentences.\n\
+    - Not played: drift after a promotion, users who stick to an arm, and exposures below 1 %.\n"
         .to_owned()
 }

@@ -29,6 +29,8 @@ pub struct Pod {
     pub until: i64,
     /// What the scrapes since the last step brought, oldest first.
     pub delivered: Vec<Scrape>,
+    /// When the last scrape failed, in unix milliseconds; `None` when it did not, or when nobody tried.
+    pub failed: Option<i64>,
     /// Share of its arm's traffic, and its rate as a multiple of the arm's.
     weight: f64,
     tilt: f64,
@@ -104,6 +106,7 @@ impl Pod {
             offset,
             until: born,
             delivered: Vec::new(),
+            failed: None,
             weight,
             tilt,
             values,
@@ -287,6 +290,7 @@ impl Pod {
         let hidden = self.side == Side::Candidate && nature.hidden.is_some_and(|hidden| hidden.is_off(seconds));
         let dark = nature.dark && nature.silence.is_some_and(|(from, to)| (from..to).contains(&seconds));
         let lost = nature.lost > 0.0 && dice.unit() < nature.lost;
+        self.failed = ((hidden || lost) && !dark).then_some(serving.until);
         if hidden || dark || lost {
             return;
         }

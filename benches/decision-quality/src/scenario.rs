@@ -79,6 +79,8 @@ pub struct Setup {
     pub timeout: i64,
     /// Pods of each arm.
     pub pods: usize,
+    /// Whether the champion has served for days before the attempt, so that its history can be read.
+    pub history: bool,
 }
 
 /// One guardrail and the truth about it.

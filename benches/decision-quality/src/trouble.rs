@@ -1,14 +1,14 @@
 //! Worlds in which counting is hard: correlated failures, restarts, lost scrapes, incidents, late and missing labels, a wrong split.
 //! The models behave as simply as in the plain worlds; only what can be seen of them does not.
 
-use crate::catalogue::{quick, rail, usual, with};
+use crate::catalogue::{new, quick, rail, usual, with};
 use crate::scenario::{Beat, Course, Effect, HOUR, Incidents, Nature, Scenario, Setup, Shock, Truth};
 
 /// Why correlated failures may lead to wrong decisions.
-const LEARNT: &str = "Over-dispersion is learnt within the attempt, from the champion's few pods: in the first five minutes nothing is known of it, and what clusters over minutes is underestimated until several stretches of it were seen. Champion history from before the attempt is not used.";
+const LEARNT: &str = "How failures cluster is learnt from the champion's few pods, from two days before the attempt and from the attempt itself: what clusters over half hours was seen less than a hundred times.";
 
-/// Why a wobble of minutes may lead to wrong rollbacks.
-const WOBBLE: &str = "Harm is looked for in windows of a minute, and over-dispersion is taken at the counts of a minute; a wobble that holds for five minutes makes five of these windows wrong together.";
+/// Why a champion without a past may lead to wrong decisions.
+const NEW: &str = "Over-dispersion is learnt within the attempt: in its first five minutes nothing is known of it, and what clusters over minutes is underestimated until several stretches of it were seen.";
 
 /// Every scenario with trouble.
 pub fn all() -> Vec<Scenario> {
@@ -45,17 +45,28 @@ fn together() -> Vec<Scenario> {
             shocks(false, 300.0),
             usual("bursty-pods-aa", Good, "Each pod's rate wobbles for 5 min at a time (correlation 0.002); equal models."),
         ),
+        in_nature(
+            shocks(false, 300.0),
+            with(Plus(0.02), usual("bursty-pods-at-margin", Neither, "The same wobble, exactly at the margin.")),
+        ),
         Scenario {
-            limit: Some(WOBBLE),
-            ..in_nature(
+            limit: Some(NEW),
+            ..new(in_nature(
                 shocks(false, 300.0),
-                with(Plus(0.02), usual("bursty-pods-at-margin", Neither, "The same wobble, exactly at the margin.")),
-            )
+                with(Plus(0.02), usual("bursty-new-pods-at-margin", Neither, "The same, and the champion is new: it has no past.")),
+            ))
         },
+        in_nature(
+            shocks(false, 600.0),
+            with(
+                Plus(0.02),
+                usual("bursty-pods-10min-at-margin", Neither, "Each pod's rate wobbles for 10 min at a time, exactly at the margin."),
+            ),
+        ),
         in_nature(shocks(false, 300.0), with(Plus(0.10), usual("bursty-pods-big", Bad, "The same wobble, 10 pp worse."))),
         Scenario {
             limit: Some(
-                "A shock that all pods of an arm share looks like the arm itself. Over-dispersion is estimated from differences between the champion's pods, which such a shock does not move.",
+                "A shock that all pods of one arm share and the other arm does not looks like the arm itself. Over-dispersion is estimated from differences between the champion's pods, so that what moves both arms alike costs nothing; a shock that moves a whole arm does not move these differences. Wobbles of single pods for as long are seen (`bursty-pods-10min-at-margin`).",
             ),
             ..in_nature(
                 shocks(true, 600.0),
@@ -145,7 +156,7 @@ fn seen() -> Vec<Scenario> {
     vec![
         Scenario {
             limit: Some(
-                "Nothing in the counters says that labels are missing, except that the candidate has fewer labelled events than its share; the sample-ratio check finds that only in time.",
+                "The counters that are read hold labelled answers alone, and among these the candidate looks equal. That it has 5 % fewer of them than its share is found by the sample-ratio check, but not within the hour that the stage takes at least.",
             ),
             ..in_nature(
                 Nature { labelled: 0.6, ..Nature::default() },
@@ -161,7 +172,7 @@ fn seen() -> Vec<Scenario> {
         },
         Scenario {
             limit: Some(
-                "The counters are read as they stand: errors that are discovered later count as successes until then. Only outcomes that wait for their labels can be judged.",
+                "The counters are read as they stand: errors that are discovered later count as successes until then, on both arms, so that most of the loss is not there to be seen within the hour that the stage takes at least. Only outcomes that wait for their labels can be judged.",
             ),
             ..in_nature(
                 Nature { discovery: Some(12.0 * 3600.0), ..Nature::default() },

@@ -20,12 +20,22 @@ pub struct World<'a> {
     pub served: f64,
     incidents: Vec<(f64, f64)>,
     share: f64,
+    /// Milliseconds of a step.
+    tick: i64,
 }
 
 impl<'a> World<'a> {
     /// The world of one run, before its first step.
-    pub fn new(scenario: &'a Scenario, mut dice: Dice) -> Self {
-        let tick = scenario.setup.tick * 1000;
+    pub fn new(scenario: &'a Scenario, dice: Dice) -> Self {
+        Self::from(scenario, dice, T0, scenario.setup.tick * 1000)
+    }
+
+    /// The world so many seconds before the attempt, scraped once a minute; nobody but the champion is asked.
+    pub fn before(scenario: &'a Scenario, dice: Dice, seconds: i64) -> Self {
+        Self::from(scenario, dice, T0 - seconds * 1000, 60_000)
+    }
+
+    fn from(scenario: &'a Scenario, mut dice: Dice, now: i64, tick: i64) -> Self {
         let incidents = scenario.nature.incidents.map_or_else(Vec::new, |incidents| {
             (0..incidents.count)
                 .map(|_| {
@@ -40,10 +50,10 @@ impl<'a> World<'a> {
                 // Scrapes of a target keep their place in the interval; the place depends on the target.
                 #[expect(clippy::cast_possible_truncation, reason = "less than an interval")]
                 let offset = (dice.unit() * tick as f64) as i64;
-                pods.push(Pod::new(scenario, side, index, T0 - offset, offset));
+                pods.push(Pod::new(scenario, side, index, now - offset, offset));
             }
         }
-        Self { scenario, dice, now: T0, pods, served: 0.0, incidents, share: 0.0 }
+        Self { scenario, dice, now, pods, served: 0.0, incidents, share: 0.0, tick }
     }
 
     /// Seconds since the first exposure, which begins one interval after the start.
@@ -53,7 +63,7 @@ impl<'a> World<'a> {
 
     /// One interval with this share written for the candidate since the last instant; every pod is scraped once, at its offset.
     pub fn step(&mut self, share: f64) {
-        let tick = self.scenario.setup.tick * 1000;
+        let tick = self.tick;
         let changed = self.now;
         self.now += tick;
         let arm_shocks = self.scenario.nature.shock.is_some_and(|shock| shock.whole_arm);
@@ -69,7 +79,7 @@ impl<'a> World<'a> {
             let serving = Serving {
                 scenario: self.scenario,
                 share: before * self.share + (1.0 - before) * share,
-                origin: T0 + tick,
+                origin: T0 + self.scenario.setup.tick * 1000,
                 until,
                 incidents: &self.incidents,
                 shared_shock: shared,

@@ -9,7 +9,7 @@ fn generate(name: &str, threads: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let page = folder.join("page.md");
     let output = Command::new(env!("CARGO_BIN_EXE_decision-quality"))
-        .args(["--runs", "4", "--threads", threads, "--scenario", "s1-aa", "s5-big-regression", "--out"])
+        .args(["--runs", "4", "--http-runs", "1", "--threads", threads, "--scenario", "s1-aa", "s5-big-regression", "--out"])
         .arg(&page)
         .output()
         .expect("the generator runs");
@@ -28,7 +28,8 @@ fn a_page_with_figures_is_written_and_does_not_depend_on_threads() {
         "### s5-big-regression",
         "| espalier |",
         "| gs-stratified |",
-        "--runs 4 --seed 20260301 --scenario s1-aa s5-big-regression",
+        "2 of 2 runs ended in the same decision",
+        "--runs 4 --http-runs 1 --seed 20260301 --scenario s1-aa s5-big-regression",
     ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }

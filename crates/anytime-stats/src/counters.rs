@@ -137,23 +137,24 @@ impl TargetWindows {
             return Err(Unmeasurable::Undefined(sample.target.clone()));
         }
         let now = Seen { start_time: sample.start_time, total, bad: sample.bad };
-        let Some(before) = self.targets.get(&sample.target).copied() else {
+        let Some(known) = self.targets.get_mut(&sample.target) else {
             self.targets.insert(sample.target.clone(), now);
             let born = matches!((previous, sample.start_time), (Some(instant), Some(start)) if start > instant);
             return Ok(if born { Tally::new(sample.bad.unwrap_or(0.0), total) } else { Tally::default() });
         };
+        let before = *known;
         let restarted = matches!((before.start_time, sample.start_time), (Some(then), Some(start)) if (start - then).abs() > 0.0)
             || total < before.total
             || matches!((before.bad, sample.bad), (Some(then), Some(bad)) if bad < then);
         if restarted {
-            self.targets.insert(sample.target.clone(), now);
+            *known = now;
             return Ok(Tally::new(sample.bad.unwrap_or(0.0), total));
         }
         if before.bad.is_some() && sample.bad.is_none() {
             // Counting trials without their outcomes would be good news made of a gap; both are charged when the series is back.
             return Err(Unmeasurable::BadSeriesMissing(sample.target.clone()));
         }
-        self.targets.insert(sample.target.clone(), now);
+        *known = now;
         Ok(Tally::new(sample.bad.unwrap_or(0.0) - before.bad.unwrap_or(0.0), total - before.total))
     }
 

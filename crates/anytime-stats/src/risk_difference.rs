@@ -152,11 +152,11 @@ pub fn project(theta_a: f64, theta_b: f64, n_a: f64, n_b: f64, slope: f64, offse
         let curvature = share_a * (var_a - (u - theta_a) * (1.0 - 2.0 * u)) / (var_a * var_a)
             + slope * slope * share_b * (var_b - (v - theta_b) * (1.0 - 2.0 * v)) / (var_b * var_b);
         let newton = u - value / curvature;
-        let next = if newton > lo && newton < hi { newton } else { f64::midpoint(lo, hi) };
-        if (next - u).abs() <= 2.0 * f64::EPSILON * u {
+        // At the root `u` is itself an end of the bracket, and the step need not lie inside: that is the end, not a reason to halve.
+        if (newton - u).abs() <= 8.0 * f64::EPSILON * u {
             break;
         }
-        u = next;
+        u = if newton > lo && newton < hi { newton } else { f64::midpoint(lo, hi) };
     }
     let v = slope * u + offset;
     (inside(u) && inside(v)).then_some((u, v))

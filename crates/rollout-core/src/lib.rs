@@ -20,6 +20,7 @@ pub mod plan;
 pub mod planning;
 pub mod profile;
 pub mod quantity;
+pub mod replay;
 pub mod revision;
 pub mod route;
 pub mod spec;

@@ -94,14 +94,14 @@ fn undecided(one: &EvidenceStatus) -> String {
 
 /// The three strengths of evidence and what each needs, natural logarithms of e-values.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Evidence {
-    proof: (f64, f64),
-    harm: (f64, f64),
-    warning: (f64, f64),
+pub(super) struct Evidence {
+    pub proof: (f64, f64),
+    pub harm: (f64, f64),
+    pub warning: (f64, f64),
 }
 
 /// Reads `proof 1.20/3.00 harm -0.10/4.38 warning 0.02/4.38`.
-fn evidence(text: &str) -> Option<Evidence> {
+pub(super) fn evidence(text: &str) -> Option<Evidence> {
     let mut words = text.split_whitespace();
     let mut pair = |name: &str| {
         let (now, limit) = (words.next()? == name).then(|| words.next())??.split_once('/')?;

@@ -5,6 +5,7 @@ mod actions;
 mod guardrails;
 mod picture;
 mod place;
+mod progress;
 mod risk;
 mod story;
 #[cfg(test)]
@@ -41,6 +42,9 @@ pub struct Args {
     /// Draws the guardrails besides: intervals against target and critical.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Draws into this folder: guardrails.svg as above, and progress.svg with evidence against its boundaries and the exposure over time.
+    #[arg(long, value_name = "DIR")]
+    pub plot: Option<PathBuf>,
     /// Form of what is printed.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
@@ -60,10 +64,7 @@ pub async fn run(args: &Args) -> Outcome {
         // The group of the flags asks for one of them.
         (None, None) => Err("neither a name nor a file".to_owned()),
     };
-    let drawn = read.and_then(|rollout| {
-        let Some(path) = &args.svg else { return Ok(rollout) };
-        svg::write(path, &drawing(&rollout)).map(|()| rollout)
-    });
+    let drawn = read.and_then(|rollout| draw(args, &rollout).map(|()| rollout));
     match drawn {
         Ok(rollout) => explained(&rollout, Utc::now(), args.output),
         Err(error) => Outcome::of(&serde_json::json!({"error": error}), || format!("{error}\n"), args.output, UNREADABLE),
@@ -73,6 +74,17 @@ pub async fn run(args: &Args) -> Outcome {
 fn explained(rollout: &ModelRollout, now: DateTime<Utc>, output: Output) -> Outcome {
     let story = story(rollout, now);
     Outcome::of(&story, || text(&story), output, 0)
+}
+
+fn draw(args: &Args, rollout: &ModelRollout) -> Result<(), String> {
+    if let Some(path) = &args.svg {
+        svg::write(path, &drawing(rollout))?;
+    }
+    let Some(folder) = &args.plot else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|error| format!("--plot {}: cannot be made: {error}", folder.display()))?;
+    svg::write(&folder.join("guardrails.svg"), &drawing(rollout))?;
+    let status = rollout.status.clone().unwrap_or_default();
+    svg::write(&folder.join("progress.svg"), &progress::picture(&story::title(rollout), &status))
 }
 
 fn drawing(rollout: &ModelRollout) -> String {

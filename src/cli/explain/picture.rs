@@ -4,6 +4,7 @@
 use rollout_core::status::EvidenceStatus;
 use rollout_core::verdict::Verdict;
 
+use crate::cli::scale;
 use crate::cli::svg::{Anchor, BAD, BOUND, DOUBTFUL, GOOD, INK, Svg, WIDTH};
 
 /// Left and right end of the axis.
@@ -87,22 +88,12 @@ impl Axis {
 
 /// The number that a text begins with.
 fn number(text: &str) -> Option<f64> {
-    let end = text.find(|sign: char| !sign.is_ascii_digit() && !"+-.".contains(sign)).unwrap_or(text.len());
-    text.get(..end)?.parse().ok().filter(|number: &f64| number.is_finite())
+    scale::number(text).map(|(number, _)| number)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_read_without_their_units() {
-        assert_eq!(
-            [number("+2pp vs stable"), number("-1.1pp"), number("1.25x vs stable"), number("30W")],
-            [Some(2.0), Some(-1.1), Some(1.25), Some(30.0)]
-        );
-        assert_eq!((number("none at all"), number("")), (None, None));
-    }
 
     #[test]
     fn the_axis_holds_every_value_in_order() {

@@ -78,9 +78,14 @@ fn every_saved_rollout_can_be_drawn_with_its_active_guardrails() {
     for name in names() {
         let rollout = saved_rollout(&name);
         let picture = drawing(&rollout);
-        let evidence = rollout.status.unwrap_or_default().evidence;
+        let status = rollout.status.clone().unwrap_or_default();
+        let progress = progress::picture("title", &status);
+        assert!(progress.ends_with("</svg>\n") && !progress.contains("NaN") && !progress.contains("inf"), "{name}");
+        assert_eq!(progress.contains(">exposure</text>"), !status.decisions.is_empty(), "{name}");
+        let evidence = status.evidence;
         for one in evidence.iter().filter(|one| one.verdict != rollout_core::verdict::Verdict::Inactive) {
             assert!(picture.contains(&format!(">{}</text>", one.guardrail)), "{name}: {}", one.guardrail);
+            assert!(progress.contains(&format!(">{}</text>", one.guardrail)), "{name}: {}", one.guardrail);
         }
         assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n") && !picture.contains("NaN"), "{name}");
     }

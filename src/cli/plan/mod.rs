@@ -164,14 +164,17 @@ fn replicas(spec: &RolloutSpec) -> Option<u32> {
 
 /// The plan of a policy under the stages that a rollout has when it names none.
 fn with_default_stages(policy: &EvaluationPolicy) -> Result<Plan, Vec<Problem>> {
+    validate(&smallest_rollout()?, &policy.spec)
+}
+
+/// A rollout that names nothing but what it must.
+pub(super) fn smallest_rollout() -> Result<RolloutSpec, Vec<Problem>> {
     let backend = |name: &str| json!({"backendRef": {"name": name, "port": 80}});
     let spec = json!({
         "model": {"uri": "oci://example/model"}, "workload": backend("candidate"), "baseline": backend("stable"),
         "route": {"template": {}}, "policyRef": {"name": "policy"},
     });
-    let spec: RolloutSpec =
-        serde_json::from_value(spec).map_err(|error| vec![Problem::new("spec", error.to_string(), "the smallest rollout")])?;
-    validate(&spec, &policy.spec)
+    serde_json::from_value(spec).map_err(|error| vec![Problem::new("spec", error.to_string(), "the smallest rollout")])
 }
 
 fn one(args: &Args, subject: &Subject) -> Result<Planned, Vec<String>> {
@@ -293,6 +296,24 @@ spec:
         let said = |line: &str| text::text(&report(line, &both).unwrap());
         assert!(said("--rps 50").contains("5% (assumed)"), "{}", said("--rps 50"));
         assert!(!said("--rps 50 --base accuracy=8% --base power=24W").contains("assumed)"));
+    }
+
+    #[test]
+    fn drift_and_energy_are_planned_with_what_is_known_of_them() {
+        let drift = "  - {name: mix, drift: {bins: p, label: predicted}, target: '0.1'}\n";
+        let energy = "  - {name: energy, energy: {consumption: e, inferences: r}, target: 0.8x vs stable}\n";
+        let both = format!(
+            "{}---{POLICY}{drift}{energy}",
+            ROLLOUT.replace("stages: [", "stages: [{name: shadow, type: Shadow, maxDuration: 6h}, ")
+        );
+        let said = |line: &str| text::text(&report(line, &both).unwrap());
+        assert!(said("--rps 50").contains("10 bins (assumed)"), "{}", said("--rps 50"));
+        let known = said("--rps 50 --base mix=40 --base energy=120J+-6J");
+        assert!(known.contains("40 bins") && known.contains("120J±6J") && known.contains("3 pods in each arm"), "{known}");
+        for line in ["--rps 50 --base mix=1", "--rps 50 --base mix=10%", "--rps 50 --base energy=120W"] {
+            let problems = report(line, &both).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.contains("--base") || problem.contains("expected")), "{problems:?}");
+        }
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub(super) struct State {
     pub stage_seconds: f64,
     /// Proof windows of this step that counted.
     pub step_windows: u32,
+    /// Whether the last window closed without requests in one of the arms: until one closes with both, no time is judged.
+    #[serde(rename = "z", default)]
+    pub idle: bool,
     /// Seconds of judged time, the clock of the grid.
     judged: f64,
     points: u32,
@@ -125,6 +128,7 @@ impl Comparison {
                 stage_windows: 0.0,
                 stage_seconds: 0.0,
                 step_windows: 0,
+                idle: false,
                 judged: 0.0,
                 points: 0,
             },
@@ -132,9 +136,15 @@ impl Comparison {
     }
 
     /// Adds one tick; returns the harm window it closed, for displays.
-    pub(super) fn absorb(&mut self, tick: &Tick, scatter: &Scatter) -> Option<Window> {
-        self.grid(tick.judged);
+    pub(super) fn absorb(&mut self, tick: &Tick, scatter: &Scatter) -> Option<ClosedWindow> {
         let closed = self.state.harm_open.absorb(tick.start, tick.end, tick.counts);
+        if let Some(closed) = &closed {
+            self.state.idle = !closed.counts.has_both_arms();
+        }
+        // Before the window is judged: mass that starts with it is moved by it.
+        if !self.state.idle {
+            self.grid(tick.judged);
+        }
         if let Some(closed) = &closed {
             self.judge_harm(closed, scatter, tick.mature);
         }
@@ -148,10 +158,10 @@ impl Comparison {
                 self.judge_proof(&closed, scatter, tick.settled);
             }
         }
-        closed.map(|c| c.counts)
+        closed
     }
 
-    /// Mass is added at every window of judged time, whether or not a window is open.
+    /// Mass is added at every window of judged time, whether or not a window is open. A quiet time is none: it would use up the grid.
     pub(super) fn grid(&mut self, judged: f64) {
         if judged <= 0.0 {
             return;
@@ -170,12 +180,14 @@ impl Comparison {
     }
 
     /// Closes what is open, as a change of traffic demands.
-    pub(super) fn close(&mut self, scatter: &Scatter, weighty: Weighty) -> Option<Window> {
+    pub(super) fn close(&mut self, scatter: &Scatter, weighty: Weighty) -> Option<ClosedWindow> {
         let (settled, mature) = (weighty.proof as f64 / 1000.0, weighty.harm as f64 / 1000.0);
         let harm = self.state.harm_open.force_close();
         if let Some(closed) = &harm {
             self.judge_harm(closed, scatter, mature);
         }
+        // New traffic is waited for as if there had always been some.
+        self.state.idle = false;
         let early = std::mem::take(&mut self.state.ticks);
         let ticks_start = self.state.tick_start.take();
         let open = self.state.proof_open.force_close();
@@ -184,7 +196,18 @@ impl Comparison {
             counts += open.map(|o| o.counts).unwrap_or_default();
             self.judge_proof(&ClosedWindow { start, end: self.state.last_end, counts }, scatter, settled);
         }
-        harm.map(|c| c.counts)
+        harm
+    }
+
+    /// Guesses the champion's rate from what it did before, so that the first window can be judged too; a guess that is there stays.
+    pub(super) fn expect_rate(&mut self, champion: Tally) {
+        if champion.is_proportion()
+            && let Some(rate) = champion.rate().filter(|_| self.needs_rate())
+        {
+            let guess = PlugInRate::new(rate, champion.total);
+            self.state.harm_rate.get_or_insert(guess);
+            self.state.proof_rate.get_or_insert(guess);
+        }
     }
 
     /// A new stage asks its own question.
@@ -199,7 +222,7 @@ impl Comparison {
         let needs_rate = self.needs_rate();
         let Some(rate) = predicted(&mut self.state.harm_rate, needs_rate, closed.counts.champion) else { return };
         if closed.start >= mature && judgeable(&closed.counts, needs_rate) {
-            let phi = scatter.phi(closed.counts.champion.total, closed.counts.candidate.total);
+            let phi = scatter.phi(&closed.counts, closed.end - closed.start);
             self.critical.iter_mut().chain(&mut self.target).for_each(|harm| harm.absorb(rate, &closed.counts, phi));
         }
     }
@@ -214,7 +237,7 @@ impl Comparison {
             self.proof.iter_mut().for_each(Proof::skip);
             return;
         };
-        let phi = scatter.phi(closed.counts.champion.total, closed.counts.candidate.total);
+        let phi = scatter.phi(&closed.counts, closed.end - closed.start);
         self.win.iter_mut().for_each(|win| win.absorb(rate, &closed.counts, phi));
         let Some(proof) = &mut self.proof else { return };
         proof.absorb(rate, &closed.counts, phi);

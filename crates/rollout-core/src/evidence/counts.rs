@@ -2,6 +2,7 @@
 //! Judges nothing; the verdict is [`crate::judge`]'s.
 
 use anytime_stats::intervals::{StratifiedDifference, StratifiedRatio};
+use anytime_stats::merge::ClosedWindow;
 use anytime_stats::{InvalidParameter, Tally, Window};
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,7 @@ use super::cohorts::CohortCounts;
 use super::comparison::{Bounds, Comparison, Saved as SavedComparison, Terms, Tick};
 use super::counting::{ArmCount, ArmCounter, Sides};
 use super::family::expected;
+use super::history::Remembered;
 use super::query::{count_reference, count_sought};
 use super::scatter::Scatter;
 use super::series::Role;
@@ -23,6 +25,8 @@ use crate::verdict::Unmeasurable;
 pub(crate) struct CountState {
     /// Whether its totals are requests of the arms' own pods, and so say how traffic is split.
     counts_requests: bool,
+    /// Whether its totals are events at all, and not the time that passes.
+    counts_events: bool,
     pub(super) comparisons: Vec<Comparison>,
     pub(super) moving: Moving,
     slices: Option<Box<Slices>>,
@@ -165,11 +169,9 @@ impl CountState {
             active: false,
             cohorts: guardrail.maturity.as_ref().and_then(|m| m.cohorts.as_ref()).map(|_| Box::new(CohortCounts::new(started))),
         };
-        let counts_requests = guardrail.maturity.is_none()
-            && guardrail.pod_label.is_none()
-            && parts.stable_bad.is_none()
-            && !matches!(parts.total, CountSource::PodSeconds);
-        Ok(Some(Self { counts_requests, comparisons, moving, slices: None, severe: None }))
+        let counts_events = !matches!(parts.total, CountSource::PodSeconds);
+        let counts_requests = counts_events && guardrail.maturity.is_none() && guardrail.pod_label.is_none() && parts.stable_bad.is_none();
+        Ok(Some(Self { counts_requests, counts_events, comparisons, moving, slices: None, severe: None }))
     }
 
     /// The same with the worse events that the guardrail tells from its bad ones; an error when their bound is outside its domain.
@@ -182,6 +184,14 @@ impl CountState {
     pub(super) fn with_slices(mut self, guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Self, InvalidParameter> {
         self.slices = Slices::new(guardrail, terms, started).transpose()?.map(Box::new);
         Ok(self)
+    }
+
+    /// Adds what the champion did before the attempt.
+    pub(super) fn remember(&mut self, remembered: &Remembered) {
+        self.moving.scatter.add(&remembered.scatter);
+        for comparison in self.comparisons.iter_mut().filter(|comparison| comparison.reference == Role::Stable) {
+            comparison.expect_rate(remembered.champion);
+        }
     }
 
     /// A state for one slice that is first seen now, beside a whole with these counters.
@@ -274,7 +284,7 @@ impl CountState {
                 comparison.judge(&window, &moving.scatter);
                 if comparison.reference == shown {
                     moving.seen += window.counts;
-                    show(&mut moving.difference, &mut moving.ratio, &moving.scatter, Some(window.counts));
+                    show(&mut moving.difference, &mut moving.ratio, &moving.scatter, Some(window));
                 }
             }
         }
@@ -381,6 +391,11 @@ impl CountState {
         self.proving().map_or(0.0, |c| c.state.stage_windows)
     }
 
+    /// Whether the arms have requests to be judged by; `None` where it counts pod-seconds, which pass by themselves.
+    pub(super) fn has_requests(&self) -> Option<bool> {
+        self.counts_events.then(|| self.comparisons.iter().any(|comparison| !comparison.state.idle))
+    }
+
     /// Counts seen so far: reference of the target beside the candidate.
     pub(crate) fn seen(&self) -> Window {
         self.moving.seen
@@ -393,8 +408,8 @@ impl CountState {
 
     /// φ of all counts of the stage's mean proof window, or of `window` while there is none.
     pub(crate) fn phi(&self) -> f64 {
-        let mean = self.mean_window().map_or(self.moving.seen, |(window, _)| window);
-        self.moving.scatter.phi(mean.champion.total, mean.candidate.total)
+        let (mean, seconds) = self.mean_window().unwrap_or((self.moving.seen, 0.0));
+        self.moving.scatter.phi(&mean, seconds)
     }
 
     /// Mean proof window of this stage and its length in seconds.
@@ -472,11 +487,11 @@ pub(super) const fn role_of(reference: Reference) -> Role {
     }
 }
 
-fn show(difference: &mut StratifiedDifference, ratio: &mut StratifiedRatio, scatter: &Scatter, closed: Option<Window>) {
+fn show(difference: &mut StratifiedDifference, ratio: &mut StratifiedRatio, scatter: &Scatter, closed: Option<ClosedWindow>) {
     let Some(window) = closed else { return };
-    let phi = scatter.phi(window.champion.total, window.candidate.total);
-    difference.absorb(&window, phi);
-    ratio.absorb(&window, phi);
+    let phi = scatter.phi(&window.counts, window.end - window.start);
+    difference.absorb(&window.counts, phi);
+    ratio.absorb(&window.counts, phi);
 }
 
 type Arms<'a> = [Option<&'a Result<ArmCount, Unmeasurable>>; 3];

@@ -193,6 +193,11 @@ impl GapState {
         ((harm, self.moving.peaks.0), (warning, self.moving.peaks.1))
     }
 
+    /// Whether any two groups have requests to be judged by.
+    pub(super) fn has_requests(&self) -> bool {
+        self.pairs.iter().any(|(_, _, pair)| !pair.state.idle)
+    }
+
     /// Proof windows of this step that counted in every pair.
     pub(crate) fn step_windows(&self) -> u32 {
         self.pairs.iter().map(|(_, _, pair)| pair.state.step_windows).min().unwrap_or(0)

@@ -13,6 +13,7 @@ mod energy;
 mod family;
 mod gap;
 mod glance;
+mod history;
 mod level;
 mod limit;
 mod query;
@@ -35,6 +36,7 @@ pub(crate) use counts::CountState;
 pub(crate) use drift::DriftState;
 pub(crate) use energy::{EnergyState, LOAD};
 pub(crate) use gap::{GapState, pairs as gap_pairs};
+pub use history::{History, SPAN as HISTORY_SPAN};
 pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, WINDOWS_PER_BATCH};
 pub(crate) use limit::{LIMIT_TICKS, LimitState, Standing};
 pub use series::{Arm, Arms, Query, Reading, Readings, Sample, Series};
@@ -80,18 +82,24 @@ struct Fixed {
     has_requests: bool,
     /// Age at which the labels of each guardrail count, in milliseconds.
     ages: Vec<Option<i64>>,
+    /// Whether the share that the candidate should have is known; that of recorded traffic is not.
+    has_split: bool,
 }
 
-/// Instants and judged times; milliseconds since the epoch, and seconds of judged time.
+/// Instants and times; milliseconds since the epoch, and seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Clocks {
     started: i64,
     pub last: i64,
     /// Last instant at which anything active could be measured.
     pub measured: Option<i64>,
+    /// Measured seconds of the stage and of the step.
     pub stage: f64,
     pub step: f64,
-    /// Judged time of the step since traffic settled.
+    /// Those of the stage in which there was something to judge: what the longest time of a stage counts.
+    #[serde(default)]
+    pub judged: f64,
+    /// Measured seconds of the step since traffic settled.
     pub step_settled: f64,
 }
 
@@ -205,8 +213,9 @@ impl Evidence {
                     .iter()
                     .map(|guardrail| guardrail.maturity.as_ref().map(|maturity| maturity.age.num_milliseconds()))
                     .collect(),
+                has_split: true,
             },
-            clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, step_settled: 0.0 },
+            clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, judged: 0.0, step_settled: 0.0 },
             place: Place {
                 position: Position { stage: 0, step: 0 },
                 exposure: Exposure::ZERO,
@@ -218,6 +227,13 @@ impl Evidence {
             traffic: Traffic::new(started),
             guardrails,
         }
+    }
+
+    /// The same about traffic that was split by somebody else: how it is split is not checked.
+    #[must_use]
+    pub fn without_split_check(mut self) -> Self {
+        self.fixed.has_split = false;
+        self
     }
 
     /// Every query that must be asked at each instant.
@@ -257,19 +273,24 @@ impl Evidence {
             since: self.place.since,
         };
         self.traffic.absorb(&lens, &times);
-        self.traffic.expected = traffic::expected_share(plan, &self.place);
+        self.traffic.expected = traffic::expected_share(plan, &self.place).filter(|_| self.fixed.has_split);
         let (mut any_active, mut any_measured) = (false, false);
+        // Where something counts requests, a time without any is not judged, however many gauges are read meanwhile.
+        let mut requests = None;
         for (tracked, guardrail) in self.guardrails.iter_mut().zip(&plan.guardrails) {
             let active = self.place.kind.is_some_and(|kind| guardrail.stages.contains(&kind));
             let measured = tracked.absorb(&lens, guardrail, &times, active);
             any_active |= active;
             any_measured |= active && measured;
+            if let Some(has_some) = tracked.has_requests().filter(|_| active) {
+                requests = Some(requests.unwrap_or(false) || (measured && has_some));
+            }
         }
         // A stage in which nothing is active is judged on traffic alone.
         if any_measured
             || (!any_active && self.place.kind.is_some() && self.traffic.stable_seen.is_some_and(|seen| instant - seen <= freshness(plan)))
         {
-            self.clocks.judged(&times);
+            self.clocks.measured(&times, requests.unwrap_or(true));
         }
         self.clocks.last = instant;
     }
@@ -292,9 +313,18 @@ impl Evidence {
         let raised = exposure > self.place.exposure;
         self.place = Place { position, exposure, kind: Some(kind), since, settled: since + self.fixed.settle, raised };
         if new_stage {
-            self.clocks.stage = 0.0;
+            (self.clocks.stage, self.clocks.judged) = (0.0, 0.0);
         }
         (self.clocks.step, self.clocks.step_settled) = (0.0, 0.0);
+    }
+
+    /// Traffic was moved at `at` by something else than a step of the plan: open windows close and traffic settles, nothing starts anew.
+    pub fn disturbed(&mut self, at: DateTime<Utc>) {
+        for (tracked, age) in self.guardrails.iter_mut().zip(&self.fixed.ages) {
+            tracked.moved(Weighty::of(self.place.since, self.place.settled, *age), false);
+        }
+        (self.traffic.requests, self.traffic.expected) = (ShareCounts::default(), None);
+        self.place.settled = self.place.settled.max(at.timestamp_millis() + self.fixed.settle);
     }
 
     /// State that continues after a restart.
@@ -334,8 +364,11 @@ impl Evidence {
 }
 
 impl Clocks {
-    fn judged(&mut self, times: &TickTimes) {
+    fn measured(&mut self, times: &TickTimes, judged: bool) {
         self.measured = Some(times.end);
+        if judged {
+            self.judged += times.judged;
+        }
         self.stage += times.judged;
         self.step += times.judged;
         if times.start >= times.settled {
@@ -373,6 +406,15 @@ impl Tracked {
         self.problem = outcome.err();
         self.problem_since = self.problem.as_ref().map(|_| self.problem_since.unwrap_or(times.end));
         self.problem.is_none()
+    }
+
+    /// Whether there are requests to judge by; `None` for what is not judged by requests.
+    fn has_requests(&self) -> Option<bool> {
+        match &self.state {
+            State::Counts(counts) => counts.has_requests(),
+            State::Gap(gap) => Some(gap.has_requests()),
+            _ => None,
+        }
     }
 
     fn moved(&mut self, weighty: Weighty, new_stage: bool) {

@@ -2,7 +2,6 @@
 //! `espalier_dev_revision!=""`, so that the text is the same for every rollout of a policy. Sends nothing.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use super::series::{Arm, Arms, Query, Role};
 use crate::plan::{CountBound, CountSource, Energy, Guardrail, LevelBound, MatchOp, Paired, Plan, Reference, Selector, Test, Win};
@@ -58,24 +57,28 @@ impl<'a> Sought<'a> {
 
     /// The query for `arm`; `None` when nothing could match because the arm has no pods yet.
     pub(super) fn query(&self, arm: &Arm) -> Option<Query> {
-        let mut matchers = Vec::new();
+        // Written in one piece: a replay of days asks for this text a million times.
+        let mut text = String::with_capacity(96);
+        text.push_str(self.selector.map_or("up", |s| s.metric.as_str()));
+        text.push_str(self.suffix);
+        let mut matchers = Matchers { text, any: false };
         for (label, op, value) in self.selector.into_iter().flat_map(|s| &s.matchers) {
-            matchers.push(matcher(label, *op, value));
+            matchers.add(label, *op, value);
         }
         match (self.by, Via::of(arm)) {
-            (By::Backend(label) | By::PodLabel(label) | By::Revision(label), _) => matchers.push(matcher(label, MatchOp::NotEqual, "")),
-            (By::Target, Via::Matchers) => matchers.extend(arm.matchers.iter().map(|(k, v)| matcher(k, MatchOp::Equal, v))),
-            (By::Target, Via::Revision(_)) => matchers.push(matcher(REVISION_LABEL, MatchOp::NotEqual, "")),
+            (By::Backend(label) | By::PodLabel(label) | By::Revision(label), _) => matchers.add(label, MatchOp::NotEqual, ""),
+            (By::Target, Via::Matchers) => arm.matchers.iter().for_each(|(k, v)| matchers.add(k, MatchOp::Equal, v)),
+            (By::Target, Via::Revision(_)) => matchers.add(REVISION_LABEL, MatchOp::NotEqual, ""),
             (By::Target, Via::Pods) => {
                 if arm.pods.is_empty() {
                     return None;
                 }
-                matchers.push(matcher("namespace", MatchOp::Equal, &arm.namespace));
+                matchers.add("namespace", MatchOp::Equal, &arm.namespace);
                 let names: Vec<String> = arm.pods.iter().map(|pod| pod.replace('.', "\\.")).collect();
-                matchers.push(matcher("pod", MatchOp::Matches, &names.join("|")));
+                matchers.add("pod", MatchOp::Matches, &names.join("|"));
             }
         }
-        Some(Query::new(format!("{}{{{}}}", self.name(), matchers.join(","))))
+        Some(Query::new(matchers.end()))
     }
 }
 
@@ -101,25 +104,33 @@ impl<'a> Via<'a> {
     }
 }
 
-fn matcher(label: &str, op: MatchOp, value: &str) -> String {
-    let op = match op {
-        MatchOp::Equal => "=",
-        MatchOp::NotEqual => "!=",
-        MatchOp::Matches => "=~",
-        MatchOp::NotMatches => "!~",
-    };
-    let mut text = format!("{label}{op}\"");
-    for c in value.chars() {
-        match c {
-            '\\' | '"' => {
-                let _ = write!(text, "\\{c}");
+/// A selector being written.
+struct Matchers {
+    text: String,
+    any: bool,
+}
+
+impl Matchers {
+    fn add(&mut self, label: &str, op: MatchOp, value: &str) {
+        self.text.push(if self.any { ',' } else { '{' });
+        self.any = true;
+        self.text.push_str(label);
+        self.text.push_str(op.sign());
+        self.text.push('"');
+        for c in value.chars() {
+            match c {
+                '\\' | '"' => self.text.extend(['\\', c]),
+                '\n' => self.text.push_str("\\n"),
+                _ => self.text.push(c),
             }
-            '\n' => text.push_str("\\n"),
-            _ => text.push(c),
         }
+        self.text.push('"');
     }
-    text.push('"');
-    text
+
+    fn end(mut self) -> String {
+        self.text.push_str(if self.any { "}" } else { "{}" });
+        self.text
+    }
 }
 
 /// Everything that must be asked at each instant.
@@ -144,6 +155,12 @@ pub(super) fn of_guardrails<'a>(guardrails: impl IntoIterator<Item = &'a Guardra
         queries.extend(sought(guardrail).iter().flat_map(|sought| of_arms(sought, &roles, arms)));
     }
     queries
+}
+
+/// What these guardrails read of the champion.
+pub(super) fn of_champion<'a>(guardrails: impl IntoIterator<Item = &'a Guardrail>, arms: &Arms) -> BTreeSet<Query> {
+    let metrics = guardrails.into_iter().flat_map(sought);
+    metrics.chain([Sought::UP]).flat_map(|sought| of_arms(&sought, &[Role::Stable], arms)).collect()
 }
 
 fn of_arms(sought: &Sought<'_>, roles: &[Role], arms: &Arms) -> Vec<Query> {

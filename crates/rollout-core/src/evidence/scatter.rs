@@ -1,12 +1,14 @@
 //! Over-dispersion within the attempt, from the champion alone: two halves of its pods at 60, 300 and 1800 s, or successive windows of a single pod.
 //! Keeps running sums of the estimator in `anytime_stats::overdispersion`, whose functions want all windows at once; shocks of an hour stay invisible.
 
-use anytime_stats::Tally;
-use anytime_stats::overdispersion::{Overdispersion, largest_phi};
+use anytime_stats::overdispersion::Overdispersion;
+use anytime_stats::{Tally, Window};
 use serde::{Deserialize, Serialize};
 
 /// Lengths of the windows in seconds, shortest first.
 const SCALES: [f64; 3] = [60.0, 300.0, 1800.0];
+/// Longest scale in seconds at which a single pod is compared with itself: what it does over half an hour may be the day's course, which both arms share.
+const LONGEST_ALONE: f64 = 300.0;
 /// Successive differences below which an estimate is noise.
 const ENOUGH_SHORT: f64 = 5.0;
 const ENOUGH_LONG: f64 = 4.0;
@@ -58,6 +60,10 @@ impl Scale {
             (None, Some(rate)) => (rate, 1.0 / b.total, false),
             (None, None) => return,
         };
+        if !now.2 && length > LONGEST_ALONE {
+            self.last = None;
+            return;
+        }
         let sizes = if now.2 { f64::midpoint(a.total, b.total) } else { a.total + b.total };
         self.pooled += a;
         self.pooled += b;
@@ -74,6 +80,13 @@ impl Scale {
     fn mean_size(&self) -> f64 {
         self.size / self.windows.max(1.0)
     }
+
+    /// Variance of one outcome; `None` until enough was seen. Beyond one event per trial (events per second) that of a Poisson count is the yardstick.
+    fn spread(&self) -> Option<f64> {
+        let rate = self.pooled.rate().filter(|_| self.pairs >= ENOUGH_SHORT)?;
+        let spread = if rate < 1.0 { rate * (1.0 - rate) } else { rate };
+        (spread > 0.0).then_some(spread)
+    }
 }
 
 impl Scatter {
@@ -84,29 +97,44 @@ impl Scatter {
         }
     }
 
-    /// φ of a window with these sizes; at least 1, and 1 until enough was seen.
-    pub(super) fn phi(&self, champion: f64, candidate: f64) -> f64 {
-        largest_phi(&self.estimates(), champion, candidate)
+    /// Adds what was seen at another time; nothing of the two is compared across the break.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (scale, other) in self.scales.iter_mut().zip(&other.scales) {
+            scale.squares += other.squares;
+            scale.pairs += other.pairs;
+            scale.size += other.size;
+            scale.windows += other.windows;
+            scale.pooled += other.pooled;
+        }
     }
 
-    fn estimates(&self) -> Vec<Overdispersion> {
+    /// φ of a window of this length; at least 1, and 1 until enough was seen.
+    ///
+    /// What wobbles together for as long as a scale also holds together all the windows inside it, so each estimate is taken at the counts that a
+    /// window as long as its scale would have: the windows inside it then carry, all together, no more evidence than that one would.
+    pub(super) fn phi(&self, window: &Window, seconds: f64) -> f64 {
+        let (champion, candidate) = (window.champion.total, window.candidate.total);
+        let at_scale = |(scale, estimate): (f64, Overdispersion)| {
+            let stretch = if seconds > 0.0 { scale / seconds } else { 1.0 };
+            estimate.phi(champion * stretch, candidate * stretch)
+        };
+        self.estimates().map(at_scale).fold(1.0, f64::max)
+    }
+
+    /// What each scale says, with its length in seconds.
+    fn estimates(&self) -> impl Iterator<Item = (f64, Overdispersion)> + '_ {
         let [short, long @ ..] = &self.scales;
-        let Some(rate) = short.pooled.rate().filter(|_| short.pairs >= ENOUGH_SHORT) else { return Vec::new() };
-        // Beyond one event per trial (events per second) the scatter of a Poisson count is the yardstick.
-        let spread = if rate < 1.0 { rate * (1.0 - rate) } else { rate };
-        if spread <= 0.0 {
-            return Vec::new();
-        }
-        let h_short = short.squares / short.pairs / spread;
-        let mut estimates = vec![Overdispersion { clump: h_short.max(1.0), icc: 0.0 }];
-        for long in long.iter().filter(|scale| scale.pairs >= ENOUGH_LONG) {
+        let h_short = short.spread().map(|spread| (short.squares / short.pairs / spread, spread));
+        let clumps = h_short.map(|(h, _)| Overdispersion { clump: h.max(1.0), icc: 0.0 });
+        let [length, lengths @ ..] = SCALES;
+        let shocks = long.iter().zip(lengths).filter(|(scale, _)| scale.pairs >= ENOUGH_LONG).map(move |(long, length)| {
+            let (h_short, spread) = h_short?;
             let (longer, h_long) = (long.mean_size() - short.mean_size(), long.squares / long.pairs / spread);
             let icc = if longer > 0.0 { ((h_long - h_short) / longer).max(0.0) } else { 0.0 };
-            let clump = (h_short - icc * (short.mean_size() - 1.0)).max(1.0);
-            estimates.push(Overdispersion { clump, icc });
-        }
-        estimates.retain(|e| e.clump.is_finite() && e.icc.is_finite());
-        estimates
+            Some((length, Overdispersion { clump: (h_short - icc * (short.mean_size() - 1.0)).max(1.0), icc }))
+        });
+        let estimates = std::iter::once(clumps.map(|clumps| (length, clumps))).chain(shocks);
+        estimates.flatten().filter(|(_, e)| e.clump.is_finite() && e.icc.is_finite())
     }
 }
 
@@ -137,6 +165,18 @@ mod tests {
             .collect()
     }
 
+    fn sized(champion: f64, candidate: f64) -> Window {
+        Window::new(Tally::new(0.0, champion), Tally::new(0.0, candidate))
+    }
+
+    fn wobbling(minutes: u32) -> Scatter {
+        let mut scatter = Scatter::default();
+        for (a, b) in rows(minutes) {
+            scatter.absorb(60.0, a, b);
+        }
+        scatter
+    }
+
     #[test]
     fn running_sums_give_what_all_windows_at_once_give() {
         let rows = rows(30);
@@ -157,9 +197,10 @@ mod tests {
             .collect();
         let reference = two_scale(&short, &long).unwrap().overdispersion;
         assert!(reference.icc > 0.0);
-        let estimates = scatter.estimates();
-        assert!((estimates[1].icc - reference.icc).abs() < 1e-12 && (estimates[1].clump - reference.clump).abs() < 1e-12);
-        assert!((scatter.phi(2700.0, 300.0) - reference.phi(2700.0, 300.0)).abs() < 1e-9);
+        let (length, estimate) = scatter.estimates().nth(1).unwrap();
+        assert!((length - 300.0).abs() < 1e-12);
+        assert!((estimate.icc - reference.icc).abs() < 1e-12 && (estimate.clump - reference.clump).abs() < 1e-12);
+        assert!((scatter.phi(&sized(2700.0, 300.0), 300.0) - reference.phi(2700.0, 300.0)).abs() < 1e-9);
     }
 
     #[test]
@@ -179,7 +220,29 @@ mod tests {
             })
             .collect();
         let reference = two_scale_single(&rows, &long).unwrap().overdispersion;
-        assert!((scatter.estimates()[1].icc - reference.icc).abs() < 1e-12);
+        assert!((scatter.estimates().nth(1).unwrap().1.icc - reference.icc).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_wobbles_for_five_minutes_counts_as_one_in_windows_of_one() {
+        let scatter = wobbling(30);
+        let whole = scatter.phi(&sized(3000.0, 330.0), 300.0);
+        assert!(whole > 2.0, "{whole}");
+        for seconds in [15.0, 60.0, 300.0, 900.0] {
+            let window = sized(10.0 * seconds, 1.1 * seconds);
+            let phi = scatter.phi(&window, seconds);
+            assert!((phi - whole).abs() < 1e-9, "{phi} in windows of {seconds} s, {whole} in one of the wobble's length");
+        }
+    }
+
+    #[test]
+    fn a_single_pods_way_through_the_day_is_no_wobble() {
+        let mut alone = Scatter::default();
+        for minute in 0..600_u32 {
+            alone.absorb(60.0, Tally::new((48.0 + 0.1 * f64::from(minute)).round(), 600.0), Tally::default());
+        }
+        let phi = alone.phi(&sized(600.0, 600.0), 60.0);
+        assert!(phi < 1.1, "{phi}");
     }
 
     #[test]

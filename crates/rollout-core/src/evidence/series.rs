@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Selector;
 use crate::revision::RevisionId;
 use crate::verdict::Unmeasurable;
 
@@ -36,13 +37,38 @@ impl Series {
 
     /// Samples at or before `instant`, oldest first.
     pub(super) fn until(&self, instant: i64) -> &[Sample] {
-        self.samples.get(..self.samples.partition_point(|s| s.at <= instant)).unwrap_or_default()
+        self.samples.get(..known(&self.samples, instant)).unwrap_or_default()
     }
 
     /// The newest sample at or before `instant`.
     pub(super) fn newest(&self, instant: i64) -> Option<Sample> {
         self.until(instant).last().copied()
     }
+}
+
+/// How many samples are at or before `instant`. Scrapes are even, so a replay of days finds its place near where it should be.
+fn known(samples: &[Sample], instant: i64) -> usize {
+    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return 0 };
+    if last.at <= instant {
+        return samples.len();
+    }
+    if first.at > instant {
+        return 0;
+    }
+    let share = (instant - first.at) as f64 / (last.at - first.at) as f64;
+    // A share below 1 of a length.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let guess = (share * (samples.len() - 1) as f64) as usize;
+    let is_known = |index: usize| samples.get(index).is_some_and(|sample| sample.at <= instant);
+    let (mut low, mut high, mut reach) = (guess, guess + 1, 1);
+    while low > 0 && !is_known(low) {
+        (high, low, reach) = (low, low.saturating_sub(reach), reach * 2);
+    }
+    while is_known(high) {
+        (low, high, reach) = (high, high + reach, reach * 2);
+    }
+    let high = high.min(samples.len());
+    low + samples.get(low..high).unwrap_or_default().partition_point(|sample| sample.at <= instant)
 }
 
 /// The answer to one query at one instant, shared by all rollouts that asked it.
@@ -67,6 +93,11 @@ impl Query {
     /// The text to send.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What it selects; `None` when the text is no selector, which those of the evidence always are.
+    pub fn selector(&self) -> Option<Selector> {
+        crate::quantity::selector(&self.0)
     }
 }
 
@@ -137,6 +168,23 @@ impl Arms {
             (Role::Baseline, None) if self.stable.revision.as_ref().is_none_or(RevisionId::is_baseline) => Ok(&self.stable),
             (Role::Baseline, None) => {
                 Err(Unmeasurable::NotComparable { message: "a bound compares with the baseline, but no baseline is running".into() })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_sample_is_found_however_uneven_the_scrapes_are() {
+        let even: Vec<i64> = (0..500).map(|n| n * 15_000).collect();
+        let gaps: Vec<i64> = (0..300_i64).map(|n| n * n * 37 + if n > 150 { 86_400_000 } else { 0 }).collect();
+        for times in [vec![], vec![7], vec![7, 7, 7], even, gaps] {
+            let samples: Vec<Sample> = times.iter().map(|at| Sample { at: *at, value: 0.0 }).collect();
+            for instant in times.iter().flat_map(|at| [at - 1, *at, at + 1, at + 40_000_000]).chain([-5]) {
+                assert_eq!(known(&samples, instant), samples.partition_point(|s| s.at <= instant), "{instant} of {}", samples.len());
             }
         }
     }

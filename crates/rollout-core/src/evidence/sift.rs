@@ -59,7 +59,7 @@ impl Part<'_> {
 
 /// An arm's fresh series of one metric, by target; never empty.
 pub(super) struct Found<'a> {
-    pub query: String,
+    pub query: &'a str,
     /// What followed the metric name.
     pub suffix: &'static str,
     pub targets: BTreeMap<&'a str, Vec<&'a Series>>,
@@ -84,12 +84,11 @@ impl<'a> Scope<'a> {
     pub(super) fn sift(&self, sought: &Sought<'_>, role: Role) -> Result<Sifted<'a>, Unmeasurable> {
         let arm = self.arms.of(role)?;
         let Some(query) = sought.query(arm) else { return Ok(Sifted::Absent { query: sought.name() }) };
-        let series = match self.readings.get(&query) {
-            Some(Reading::Series(series)) => series,
-            Some(Reading::Failed(reason)) => return Err(reason.clone()),
+        let (query, series) = match self.readings.get_key_value(&query) {
+            Some((query, Reading::Series(series))) => (query.as_str(), series),
+            Some((_, Reading::Failed(reason))) => return Err(reason.clone()),
             None => return Err(Unmeasurable::Unavailable { message: format!("{query} was not asked") }),
         };
-        let query = query.to_string();
         let mut targets: BTreeMap<&str, Vec<&Series>> = BTreeMap::new();
         let mut newest: Option<i64> = None;
         // The part first: with many slices most series are in another one.
@@ -103,12 +102,12 @@ impl<'a> Scope<'a> {
         }
         if targets.is_empty() {
             return Ok(match newest {
-                Some(at) => Sifted::Stale { query, age: (self.instant - at) / 1000 },
-                None => Sifted::Absent { query },
+                Some(at) => Sifted::Stale { query: query.to_owned(), age: (self.instant - at) / 1000 },
+                None => Sifted::Absent { query: query.to_owned() },
             });
         }
         for (target, series) in &mut targets {
-            self.once_each(&query, target, series)?;
+            self.once_each(query, target, series)?;
         }
         Ok(Sifted::Fresh(Found { query, suffix: sought.suffix, targets }))
     }
@@ -270,7 +269,7 @@ impl Found<'_> {
             }
         }
         let text = |edge: f64| if edge == f64::NEG_INFINITY { "none".to_owned() } else { edge.to_string() };
-        Unmeasurable::NoSuchEdge { histogram: self.query.clone(), wanted: wanted.to_string(), below: text(below), above: text(above) }
+        Unmeasurable::NoSuchEdge { histogram: self.query.to_owned(), wanted: wanted.to_string(), below: text(below), above: text(above) }
     }
 
     /// The newest value of every series.
@@ -304,14 +303,16 @@ impl Found<'_> {
     /// A value that a counter can have.
     pub(super) fn defined(&self, target: &str, value: f64) -> Result<f64, Unmeasurable> {
         let value = self.finite(target, value)?;
-        if value < 0.0 { Err(Unmeasurable::NotANumber { query: self.query.clone(), target: target.to_owned() }) } else { Ok(value) }
+        if value < 0.0 { Err(Unmeasurable::NotANumber { query: self.query.to_owned(), target: target.to_owned() }) } else { Ok(value) }
     }
 
     fn finite(&self, target: &str, value: f64) -> Result<f64, Unmeasurable> {
-        let (query, target) = (self.query.clone(), target.to_owned());
+        let names = || (self.query.to_owned(), target.to_owned());
         if value.is_nan() {
+            let (query, target) = names();
             Err(Unmeasurable::NotANumber { query, target })
         } else if value.abs() > MOST {
+            let (query, target) = names();
             Err(Unmeasurable::Infinite { query, target })
         } else {
             Ok(value)

@@ -75,7 +75,7 @@ pub fn judge(plan: &Plan, evidence: &Evidence, moment: &Moment) -> Judgement {
         overall,
         realised_share: evidence.realised_share().map(|share| share * 100.0),
         share_above_intent: above_intent(evidence),
-        stage_judged: time(evidence.clocks.stage),
+        stage_judged: time(evidence.clocks.judged),
         step_judged: time(evidence.clocks.step),
         findings: found.into_iter().map(|f| f.finding).collect(),
     }
@@ -196,7 +196,7 @@ impl Case<'_> {
     }
 
     fn out_of_time(&self, stage: &PlannedStage) -> Option<Failure> {
-        let judged = time(self.evidence.clocks.stage);
+        let judged = time(self.evidence.clocks.judged);
         let clock = self.moment.now - self.moment.stage_started;
         let outer = OUTER_LIMIT.max(stage.max * 2);
         let over = if judged > stage.max {
@@ -273,8 +273,8 @@ impl Case<'_> {
 
     fn too_early(&self, stage: &PlannedStage) -> Vec<String> {
         let clocks = &self.evidence.clocks;
-        let short = |what: &str, judged: f64, least: TimeDelta| {
-            let left = least - time(judged);
+        let short = |what: &str, measured: f64, least: TimeDelta| {
+            let left = least - time(measured);
             (left > TimeDelta::zero()).then(|| format!("{what} lasts {} more", words::duration(left)))
         };
         let stage_left = if self.moment.last_step { short("the stage", clocks.stage, stage.min) } else { None };

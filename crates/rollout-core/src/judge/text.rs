@@ -75,7 +75,12 @@ pub(crate) fn plain(value: f64) -> String {
 
 /// A distance without a unit, such as `0.031`.
 pub(super) fn distance(value: f64) -> String {
-    short(value, if value < 0.01 { 4 } else { 3 })
+    let places = match value {
+        v if v >= 0.01 => 3,
+        v if v >= 0.0001 => 4,
+        _ => 6,
+    };
+    short(value, places)
 }
 
 /// A log e-value.
@@ -164,6 +169,7 @@ mod tests {
         assert_eq!([points(0.012), points(-0.003), points(0.0), points(-0.000_000_1)], ["+1.2pp", "-0.3pp", "0pp", "0pp"]);
         assert_eq!([count(4203.0), count(7.0), count(1_234_567.0)], ["4 203", "7", "1 234 567"]);
         assert_eq!([ratio(1.25), ratio(0.9)], ["1.25x", "0.9x"]);
+        assert_eq!([distance(0.1234), distance(0.00312), distance(0.000_012), plain(0.25)], ["0.123", "0.0031", "0.000012", "0.25"]);
         assert_eq!([level(31.23, "W"), level_difference(-2.0, "W")], ["31.2W", "-2W"]);
     }
 
@@ -176,5 +182,6 @@ mod tests {
         assert_eq!(level_bound(LevelBound::Absolute(1000.0), "qps", Direction::AtLeast), "at least 1000qps");
         let half = LimitBound::Ratio { factor: 0.5, versus: Reference::Stable };
         assert_eq!(limit_bound(half, "MiB", Direction::AtMost), "0.5x vs stable");
+        assert_eq!([energy_bound(EnergyBound::Ratio(0.8), "J"), energy_bound(EnergyBound::Absolute(1.0), "kg")], ["0.8x vs stable", "1kg"]);
     }
 }

@@ -12,6 +12,7 @@ pub use duration::{DurationRange, DurationText, duration_text, ranges};
 pub use percent::{PercentText, ShareText};
 pub(crate) use percent::{captured_schema, risk_schema};
 pub use selector::SelectorText;
+pub(crate) use selector::read as selector;
 
 use serde_json::{Value, json};
 

@@ -30,11 +30,14 @@ impl SelectorText {
 
     /// The selector; the error names what was found and what was expected.
     pub fn parse(&self) -> Result<Selector, String> {
-        read(&self.0).ok_or_else(|| super::refusal(&self.0, Self::EXPECTED))
+        read(&self.0)
+            .filter(|selector| !selector.matchers.iter().any(|(label, _, _)| label == OWN_LABEL || label == "__name__"))
+            .ok_or_else(|| super::refusal(&self.0, Self::EXPECTED))
     }
 }
 
-fn read(text: &str) -> Option<Selector> {
+/// A selector with any labels.
+pub(crate) fn read(text: &str) -> Option<Selector> {
     let (metric, mut rest) = split_name(text, true)?;
     let mut matchers = Vec::new();
     if !rest.is_empty() {
@@ -55,9 +58,6 @@ fn read(text: &str) -> Option<Selector> {
 
 fn matcher(text: &str) -> Option<((String, MatchOp, String), &str)> {
     let (label, rest) = split_name(text.trim_start_matches(' '), false)?;
-    if label == OWN_LABEL || label == "__name__" {
-        return None;
-    }
     let rest = rest.trim_start_matches(' ');
     let (op, rest) = OPERATORS.iter().find_map(|(op, sign)| Some((*op, rest.strip_prefix(sign)?)))?;
     let (value, rest) = quoted(rest.trim_start_matches(' '))?;

@@ -4,6 +4,7 @@
 // Small numbers of ticks, pods and requests.
 #![allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
 
+mod backtest;
 mod chance;
 mod cohorts;
 mod drift;
@@ -14,6 +15,7 @@ mod limits;
 mod maturity;
 mod measuring;
 mod paired;
+mod past;
 mod plans;
 mod replay;
 mod run;

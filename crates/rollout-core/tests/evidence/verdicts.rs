@@ -225,6 +225,50 @@ fn a_stage_without_proof_ends_when_its_judged_time_is_over() {
     assert_eq!(reason(&judgement.overall), "Inconclusive MaxDurationExceeded");
 }
 
+/// Scrapes go on through a weekend without requests, and so do gauges: none of it is a judged window.
+#[test]
+fn a_weekend_without_requests_does_not_use_up_the_longest_time() {
+    let mut stage = canary(&[50]);
+    stage.max = TimeDelta::minutes(30);
+    let mut world = half(41);
+    (world.stable.rps, world.candidate.rps) = (2.0, 2.0);
+    let mut run = Run::new(plan(vec![stage], vec![accuracy(0.01, 0.05), power_limit(30.0, 50.0)]), world);
+    let before = run.ticks(36);
+    (run.world.stable.rps, run.world.candidate.rps) = (0.0, 0.0);
+    let quiet = run.ticks(1_440);
+    assert_eq!(reason(&quiet.overall), "Hold");
+    // What a silence is worth shows when its first window closes, after a quarter of an hour.
+    let counted = quiet.stage_judged - before.stage_judged;
+    assert!(counted <= TimeDelta::minutes(15), "{counted} of two hours were judged");
+    (run.world.stable.rps, run.world.candidate.rps) = (50.0, 50.0);
+    let (judgement, _) = run.until_decided(TimeDelta::minutes(14)).expect("a decision on Monday");
+    assert_eq!(reason(&judgement.overall), "StagePass", "{:?}", judgement.overall);
+}
+
+/// The grid of start times is spent in judged time alone, so that what begins after the weekend is still looked for.
+#[test]
+fn harm_that_begins_after_a_quiet_weekend_is_found_as_fast_as_before_it() {
+    let took = |quiet: usize| {
+        let mut stage = canary(&[50]);
+        stage.max = TimeDelta::minutes(40);
+        let mut world = half(42);
+        (world.stable.rps, world.candidate.rps) = (20.0, 20.0);
+        // A target that takes long to prove, so that the attempt is still on.
+        let mut run = Run::new(plan(vec![stage], vec![accuracy(0.004, 0.004)]), world);
+        run.ticks(12);
+        (run.world.stable.rps, run.world.candidate.rps) = (0.0, 0.0);
+        run.ticks(quiet);
+        (run.world.stable.rps, run.world.candidate.rps) = (20.0, 20.0);
+        run.ticks(60);
+        run.world.candidate.wrong = 0.2;
+        let (judgement, took) = run.until_decided(TimeDelta::minutes(10)).expect("a decision");
+        assert_eq!(reason(&judgement.overall), "Fail Harmful", "{:?}", judgement.overall);
+        took
+    };
+    let (busy, weekend) = (took(0), took(1_440));
+    assert!(weekend <= busy + TimeDelta::seconds(15), "{weekend} after a weekend, {busy} without one");
+}
+
 /// Arms are scraped at different times, so one incident falls into different windows of theirs: it must not decide.
 #[test]
 fn one_window_alone_never_decides() {

@@ -208,6 +208,8 @@ impl Pod {
 #[derive(Clone, Debug)]
 pub struct World {
     pub dice: Dice,
+    /// Apart from the others, so that what a device draws changes no request.
+    power: Dice,
     pub now: i64,
     pub interval: i64,
     pub pods: Vec<Pod>,
@@ -240,6 +242,7 @@ impl World {
         let (stable, candidate) = (Behaviour::GOOD, Behaviour::GOOD);
         Self {
             dice: Dice::new(seed),
+            power: Dice::new(seed + 1),
             now: T0,
             interval,
             pods,
@@ -314,7 +317,7 @@ impl World {
                     count(pod, "pairs-tied", n - candidate - stable);
                 }
                 let seconds = interval as f64 / 1000.0;
-                let noise = 1.0 + 0.1 * (dice.unit() - 0.5);
+                let noise = 1.0 + 0.1 * (self.power.unit() - 0.5);
                 pod.add("energy", (IDLE_WATTS * seconds + behaviour.joules * f64::from(n)) * noise * 1000.0);
                 let watts = behaviour.watts + 2.0 * (dice.unit() - 0.5);
                 if pod.values.contains_key("watts") {

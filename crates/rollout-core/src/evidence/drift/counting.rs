@@ -192,12 +192,12 @@ impl Counter {
         let counted = self.windows.observe(bins.len(), &samples);
         let crowded = self.windows.len() > MOST_TARGETS;
         self.windows.retain(|target| !crowded || found.targets.contains_key(target));
-        let query = || found.query.clone();
+        let query = || found.query;
         let incomplete = counted.incomplete.as_ref().map(|target| Unmeasurable::NoSeries {
             query: format!("a bin of {} that was there before", query()),
             arm: format!("{} ({target})", role.word()),
         });
-        let undefined = counted.undefined.map(|target| Unmeasurable::NotANumber { query: query(), target });
+        let undefined = counted.undefined.map(|target| Unmeasurable::NotANumber { query: query().to_owned(), target });
         let halves = (bins.between(counted.halves.0), bins.between(counted.halves.1));
         let uneven = uneven(&samples, bins, drift);
         let is_even = uneven.is_none();

@@ -1,0 +1,101 @@
+//! What the champion did before an attempt: its rate, and how its counts scatter.
+
+use chrono::TimeDelta;
+use rollout_core::evidence::{Evidence, HISTORY_SPAN, History};
+use rollout_core::plan::Plan;
+use rollout_core::revision::RevisionId;
+
+use crate::plans::*;
+use crate::run::{Run, named};
+use crate::world::*;
+
+fn rolling(guardrails: Vec<rollout_core::plan::Guardrail>) -> Plan {
+    plan(vec![canary(&[50])], guardrails)
+}
+
+/// A champion of two pods, scraped once a minute; `wobble` is added to one pod's wrong answers for five minutes in ten.
+fn champion(plan: &Plan, seed: u64, minutes: usize, wobble: f64) -> History {
+    let mut world = World::new(seed, 60_000, 2);
+    let mut history = History::start(plan, world.at());
+    for minute in 0..minutes {
+        if minute % 10 < 5 && wobble > 0.0 {
+            let pod = world.of(STABLE).next().unwrap();
+            pod.add("wrong", wobble);
+            pod.add("right", -wobble);
+        }
+        world.step();
+        history.absorb(plan, &world.arms(), world.at(), &world.readings(plan));
+    }
+    assert_eq!(history.last_instant(), world.at());
+    history
+}
+
+fn judged(plan: Plan, history: Option<&History>, ticks: usize) -> rollout_core::verdict::Judgement {
+    let world = World::new(71, 5_000, 2);
+    let mut run = Run::new(plan, world);
+    if let Some(history) = history {
+        run.evidence.remember(history);
+    }
+    run.ticks(ticks)
+}
+
+#[test]
+fn with_the_champions_rate_known_the_first_window_is_judged() {
+    let plan = rolling(vec![accuracy(0.02, 0.05)]);
+    let history = champion(&plan, 72, 120, 0.0);
+    let log_e = |history| named(&judged(plan.clone(), history, 1), "accuracy").log_e_harm.unwrap();
+    assert!(log_e(None).abs() < 1e-12, "without it the first window only sets the guess");
+    assert!(log_e(Some(&history)).abs() > 1e-6);
+}
+
+#[test]
+fn a_wobble_of_the_past_deflates_the_first_evidence() {
+    let plan = rolling(vec![accuracy(0.02, 0.05)]);
+    let effective = |wobble: f64| {
+        let judgement = judged(plan.clone(), Some(&champion(&plan, 73, 360, wobble)), 12);
+        let finding = named(&judgement, "accuracy");
+        finding.effective_samples.unwrap() as f64 / finding.samples.0 as f64
+    };
+    let (calm, wobbling) = (effective(0.0), effective(20.0));
+    assert!(calm > 0.2 && wobbling < calm / 4.0, "{calm} {wobbling}");
+}
+
+#[test]
+fn a_past_that_comes_late_changes_no_window_that_was_judged() {
+    let plan = rolling(vec![accuracy(0.02, 0.05)]);
+    let history = champion(&plan, 74, 360, 20.0);
+    let mut world = World::new(75, 5_000, 2);
+    (world.stable.rps, world.candidate.rps) = (20.0, 20.0);
+    let mut run = Run::new(plan, world);
+    let before = named(&run.ticks(24), "accuracy").log_e_harm;
+    run.evidence.remember(&history);
+    assert_eq!(named(&run.judge(), "accuracy").log_e_harm, before);
+}
+
+#[test]
+fn only_counts_of_the_champion_are_asked_for() {
+    let watts = rollout_core::plan::LevelBound::Absolute(30.0);
+    let plan = rolling(vec![accuracy(0.02, 0.05), nan(), power(watts, watts)]);
+    let arms = World::new(1, 5_000, 2).arms();
+    let texts: Vec<String> = History::queries(&plan, &arms).iter().map(ToString::to_string).collect();
+    assert!(texts.iter().any(|text| text.starts_with("model_predictions_total{")), "{texts:?}");
+    assert!(!texts.iter().any(|text| text.starts_with("power") || text.starts_with("nonfinite")), "{texts:?}");
+    assert!(History::queries(&rolling(vec![nan()]), &arms).is_empty());
+    assert!(History::interval(&plan) >= TimeDelta::minutes(1) && HISTORY_SPAN >= TimeDelta::hours(24));
+}
+
+#[test]
+fn a_past_without_answers_is_no_past() {
+    let plan = rolling(vec![accuracy(0.02, 0.05), errors(3.0)]);
+    let mut world = World::new(76, 60_000, 2);
+    world.answers = false;
+    let mut history = History::start(&plan, world.at());
+    for _ in 0..30 {
+        world.step();
+        history.absorb(&plan, &world.arms(), world.at(), &world.readings(&plan));
+    }
+    let mut evidence = Evidence::start(&plan, RevisionId::new(CANDIDATE), world.at(), 0);
+    let fresh = evidence.clone();
+    evidence.remember(&history);
+    assert_eq!(evidence, fresh);
+}
