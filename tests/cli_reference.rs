@@ -1,4 +1,4 @@
-//! The committed pages about commands and profiles are what these say: the reference of all flags, the profiles, and the example of a backtest.
+//! The committed pages are what the commands and the profiles say: the reference of all flags, the profiles, and the example of a backtest.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,6 +6,12 @@
 fn docs_cli_md_is_what_the_command_line_says() {
     let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md")).unwrap();
     assert!(committed == espalier::cli::reference::page(), "docs/cli.md is old: run `cargo run --bin clidocs`");
+}
+
+#[test]
+fn docs_profiles_md_is_what_the_profiles_say() {
+    let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/profiles.md")).unwrap();
+    assert!(committed == rollout_core::profile::page(), "docs/profiles.md is old: run `cargo run --bin clidocs`");
 }
 
 #[path = "../examples/recording.rs"]
@@ -44,10 +50,4 @@ async fn docs_backtest_md_shows_what_its_command_prints() {
     }
     assert!(shown == outcome.text, "docs/backtest.md is old: run `ESPALIER_WRITE=1 cargo test --test cli_reference`\n{}", outcome.text);
     assert!(std::fs::read_to_string(committed).unwrap() == picture, "the picture in docs/backtest.md is old; make it in the same way");
-}
-
-#[test]
-fn docs_profiles_md_is_what_the_profiles_say() {
-    let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/profiles.md")).unwrap();
-    assert!(committed == rollout_core::profile::page(), "docs/profiles.md is old: run `cargo run --bin clidocs`");
 }

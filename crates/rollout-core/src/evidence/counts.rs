@@ -386,14 +386,14 @@ impl CountState {
         self.proving().map_or(0, |c| c.state.step_windows)
     }
 
-    /// Whether the arms have requests to be judged by; `None` where it counts pod-seconds, which pass by themselves.
-    pub(super) fn has_requests(&self) -> Option<bool> {
-        self.counts_events.then(|| self.comparisons.iter().any(|comparison| !comparison.state.idle))
-    }
-
     /// Whether proof windows of the stage are in, of this step or of one before.
     pub(crate) fn stage_windows(&self) -> f64 {
         self.proving().map_or(0.0, |c| c.state.stage_windows)
+    }
+
+    /// Whether the arms have requests to be judged by; `None` where it counts pod-seconds, which pass by themselves.
+    pub(super) fn has_requests(&self) -> Option<bool> {
+        self.counts_events.then(|| self.comparisons.iter().any(|comparison| !comparison.state.idle))
     }
 
     /// Counts seen so far: reference of the target beside the candidate.

@@ -144,6 +144,6 @@ impl LimitState {
 /// The worst of the newest values, with its target.
 fn newest(found: &Found<'_>, direction: Direction, instant: i64) -> Result<(f64, String), Unmeasurable> {
     let worst = found.worst(direction, instant, instant)?;
-    let missing = || Unmeasurable::NoSeries { query: found.query.to_owned(), arm: "an arm".into() };
+    let missing = || Unmeasurable::NoSeries { query: found.query.to_string(), arm: "an arm".into() };
     worst.map(|(value, target)| (value, target.to_owned())).ok_or_else(missing)
 }

@@ -80,10 +80,10 @@ struct Fixed {
     settle: i64,
     /// Whether there is a counter of requests.
     has_requests: bool,
-    /// Whether the share that the candidate should have is known; that of recorded traffic is not.
-    has_split: bool,
     /// Age at which the labels of each guardrail count, in milliseconds.
     ages: Vec<Option<i64>>,
+    /// Whether the share that the candidate should have is known; that of recorded traffic is not.
+    has_split: bool,
 }
 
 /// Instants and times; milliseconds since the epoch, and seconds.
@@ -208,12 +208,12 @@ impl Evidence {
                 plan_hash: plan.hash.clone(),
                 settle: plan.settle.num_milliseconds(),
                 has_requests: plan.requests.is_some(),
-                has_split: true,
                 ages: plan
                     .guardrails
                     .iter()
                     .map(|guardrail| guardrail.maturity.as_ref().map(|maturity| maturity.age.num_milliseconds()))
                     .collect(),
+                has_split: true,
             },
             clocks: Clocks { started, last: started, measured: None, stage: 0.0, step: 0.0, judged: 0.0, step_settled: 0.0 },
             place: Place {

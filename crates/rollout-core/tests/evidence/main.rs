@@ -2,7 +2,7 @@
 //! No server, no clock: every test says which samples there were and what must be concluded.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 // Small numbers of ticks, pods and requests.
-#![allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
+#![allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod backtest;
 mod chance;
