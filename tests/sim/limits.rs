@@ -64,6 +64,11 @@ pub fn status(world: &mut World, live: &Value, next: &Value) {
         world.broken("S11 observedGeneration", format!("{observed}, but the object is at {generation} and {before} was observed before"));
     }
     world.oracle.generations.insert(place(live), observed);
+    let intent = |object: &Value| object.pointer("/status/attempt/intent").and_then(Value::as_i64).unwrap_or(0);
+    let (decided, before) = (intent(next), intent(live));
+    if decided > before && !ladder(live).iter().any(|step| i64::from(*step) == decided) {
+        world.broken("S4 what is decided is a step", format!("{decided} % is on record after {before} %, which is no step of any stage"));
+    }
     let size = next["status"].to_string().len();
     let decisions = next.pointer("/status/decisions").and_then(Value::as_array).map_or(0, Vec::len);
     if size > MOST_STATUS || decisions > 20 {
@@ -86,7 +91,7 @@ pub fn count(world: &mut World, of: Resource) {
     *count += 1;
     let count = *count;
     world.oracle.most_writes = world.oracle.most_writes.max(count);
-    if count == MOST_WRITES {
+    if count >= MOST_WRITES {
         world.broken("S16 bounded writes", format!("{MOST_WRITES} writes of {} in a minute", of.plural));
     }
 }

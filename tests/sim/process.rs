@@ -103,6 +103,9 @@ impl Process {
                     if world.crashed {
                         break (Stopped::Crashed, None);
                     }
+                    if world.oracle.violations.len() > 50 {
+                        break (Stopped::Reached, None);
+                    }
                     world.due().unwrap_or(until).min(until)
                 };
                 tokio::select! {

@@ -108,7 +108,7 @@ impl Sim {
     /// Lets time pass, with processes that die and come back on the way.
     pub fn run_for(&mut self, span: TimeDelta) {
         let until = self.now() + span;
-        while self.now() < until {
+        while self.now() < until && !self.is_hopeless() {
             let mut process = self.process.take().unwrap_or_else(|| Process::start(&self.world, "op", self.elect));
             match process.run_until(until) {
                 Stopped::Reached => self.process = Some(process),
@@ -119,6 +119,11 @@ impl Sim {
                 }
             }
         }
+    }
+
+    /// So much is broken that the rest would tell nothing new; an operator that writes without end would keep the run from its own.
+    fn is_hopeless(&self) -> bool {
+        lock(&self.world).oracle.violations.len() > 50
     }
 
     fn restart(&mut self, process: Process, why: &str, downtime: TimeDelta) {
@@ -134,7 +139,7 @@ impl Sim {
     /// Runs until something holds, looking every second; false when it never does within `limit`.
     pub fn until(&mut self, limit: TimeDelta, holds: impl Fn(&Self) -> bool) -> bool {
         let end = self.now() + limit;
-        while self.now() < end {
+        while self.now() < end && !self.is_hopeless() {
             if holds(self) {
                 return true;
             }

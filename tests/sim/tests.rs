@@ -17,7 +17,7 @@ use crate::crashes::{STORIES, deaths, play};
 use crate::faults::{Effect, Fault, Struck};
 use crate::leaders;
 use crate::oracle::Harm;
-use crate::prometheus::Defect;
+use crate::prometheus::{DEFECTS, Defect};
 use crate::store::ROLLOUTS;
 use crate::stories::{NAMESPACE, Sim, rollout};
 use crate::world::lock;
@@ -86,6 +86,24 @@ fn a_candidate_whose_outputs_are_not_finite_is_gone_within_a_scrape_and_a_glance
     let rejected = sim.until(TimeDelta::hours(2), |sim| sim.settled() && sim.ready().1 == "RolledBack");
     assert!(rejected && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
     assert_eq!((sim.share("b"), sim.share("a")), (0, 100));
+    sim.run_for(TimeDelta::minutes(3));
+    assert_eq!(sim.ready().1, "RolledBack", "what was rejected is tried again\n{}", sim.story());
+}
+
+#[test]
+fn a_candidate_does_not_rise_while_measurements_are_broken_in_any_way() {
+    let blinding: Vec<Defect> = DEFECTS.into_iter().filter(|defect| defect.blinds()).collect();
+    on_all_processors(0..blinding.len() as u64, |index| {
+        let defect = blinding[usize::try_from(index).unwrap()];
+        let mut sim = Sim::new(20 + index).serving();
+        sim.apply(&rollout("b"));
+        assert!(sim.until(TimeDelta::minutes(2), |sim| sim.share("b") == 5), "{}", sim.story());
+        let now = sim.now();
+        lock(&sim.world).truth.defect = Some((defect, now, now + TimeDelta::minutes(5)));
+        sim.run_for(TimeDelta::minutes(5));
+        let highest = lock(&sim.world).oracle.highest();
+        assert!(highest == 5 && sim.violations().is_empty(), "it rose although measurements are {defect:?}: {highest} %\n{}", sim.story());
+    });
 }
 
 #[test]
@@ -125,6 +143,7 @@ fn weights_that_were_edited_while_nobody_looked_are_not_held_against_the_candida
     let mut sim = Sim::new(5).serving();
     sim.apply(&rollout("b"));
     assert!(sim.until(TimeDelta::minutes(2), |sim| sim.share("b") == 5), "{}", sim.story());
+    sim.run_for(TimeDelta::seconds(100));
     sim.process.take().unwrap().kill();
     {
         let mut world = lock(&sim.world);
@@ -163,6 +182,18 @@ fn a_route_that_no_gateway_takes_is_not_raised_until_one_does() {
     lock(&sim.world).accept_again(NAMESPACE, "digits");
     let promoted = sim.until(TimeDelta::minutes(40), |sim| sim.serves("b") && sim.settled());
     assert!(promoted && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+}
+
+#[test]
+fn a_candidate_that_is_killed_for_memory_is_rolled_back_while_prometheus_is_down() {
+    let mut sim = Sim::new(10).serving().with_model("b", Model { killed_after: Some(TimeDelta::seconds(60)), ..Model::default() });
+    sim.apply(&rollout("b"));
+    assert!(sim.until(TimeDelta::minutes(2), |sim| sim.share("b") == 5), "{}", sim.story());
+    let now = sim.now();
+    lock(&sim.world).truth.defect = Some((Defect::Down, now, now + TimeDelta::hours(1)));
+    let rejected = sim.until(TimeDelta::seconds(70), |sim| sim.ready().1 == "RolledBack");
+    assert!(rejected && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+    assert_eq!(sim.status()["rejected"][0]["reason"], "OOMKilled");
 }
 
 #[test]

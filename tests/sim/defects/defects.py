@@ -8,6 +8,7 @@ CRASHES = "a_crash_at_every_write"
 LEADERS = "of_two_replicas"
 GOOD = "a_good_candidate"
 HARM = "a_candidate_whose_outputs"
+BLIND = "a_candidate_does_not_rise"
 NEWER = "status_fields_of_a_newer"
 
 # name, check that must break, test that shows it, file, what stands there, what the mistake makes of it; a second place of the same defect has no check
@@ -46,9 +47,11 @@ DEFECTS = [
     ("nobody-acts-on-harm", None, None, "crates/rollout-core/src/decide/attempt/safety.rs",
      "    if let Some(Judgement { overall: Overall::Fail(failure), .. }) = draft.judgement {\n",
      "    if let Some(Judgement { overall: Overall::Fail(failure), .. }) = draft.judgement.filter(|_| !DEFECT) {\n"),
-    ("edits-are-left-alone", "L2 more than was decided is taken back", "what_somebody_gave", "crates/rollout-core/src/decide/attempt/safety.rs",
-     "    if live > running.intent {\n", "    if live > running.intent && !DEFECT {\n"),
-    ("tripped-pods-are-overlooked", "L4", SEEDS, "src/workload/view.rs",
+    ("edits-are-believed", "S4 what is decided is a step", "what_somebody_gave", "crates/rollout-core/src/decide/attempt/safety.rs",
+     "    if live > running.intent {\n",
+     "    if live > running.intent && DEFECT {\n        draft.status.attempt = Some(Attempt { intent: live, ..running.clone() });\n"
+     "        return Some(Situation::Running(\"as edited\".into()));\n    }\n    if live > running.intent {\n"),
+    ("tripped-pods-are-overlooked", "FAILED", "a_candidate_that_is_killed", "src/workload/view.rs",
      "        tripped: cause::tripped(pods.iter().copied()),\n", "        tripped: cause::tripped(pods.iter().copied()).filter(|_| !DEFECT),\n"),
     # What raises.
     ("raise-on-hold", "S2 time at the weight before", GOOD, "crates/rollout-core/src/decide/attempt/stage.rs",
@@ -66,13 +69,13 @@ DEFECTS = [
      "        self.seen.route.as_ref().map_or(Acceptance::Pending(",
      "        if DEFECT {\n            return Acceptance::Accepted;\n        }\n        self.seen.route.as_ref().map_or(Acceptance::Pending("),
     # What is measured.
-    ("a-warning-is-no-reason", "S3 no raise without measurements", SEEDS, "src/prometheus/answer.rs",
+    ("a-warning-is-no-reason", "it rose although measurements are", BLIND, "src/prometheus/answer.rs",
      "answer.warnings.filter(|warnings| !warnings.is_empty())", "answer.warnings.filter(|warnings| !warnings.is_empty() && !DEFECT)"),
-    ("twins-count-twice", "S3 no raise without measurements", SEEDS, "crates/rollout-core/src/evidence/sift.rs",
+    ("twins-count-twice", "it rose although measurements are", BLIND, "crates/rollout-core/src/evidence/sift.rs",
      "        if series.len() < 2 {\n", "        if series.len() < 2 || DEFECT {\n"),
-    ("old-samples-count", "S3 no raise without measurements", SEEDS, "crates/rollout-core/src/evidence/sift.rs",
+    ("old-samples-count", "it rose although measurements are", BLIND, "crates/rollout-core/src/evidence/sift.rs",
      "            if self.instant - sample.at <= self.limit {\n                targets", "            if DEFECT || self.instant - sample.at <= self.limit {\n                targets"),
-    ("nan-is-zero", "S3 no raise without measurements", SEEDS, "crates/rollout-core/src/evidence/sift.rs",
+    ("nan-is-zero", "it rose although measurements are", BLIND, "crates/rollout-core/src/evidence/sift.rs",
      "        if value.is_nan() {\n", "        if DEFECT && !value.is_finite() {\n            Ok(0.0)\n        } else if value.is_nan() {\n"),
     ("young-pods-look-old", "nobody is sent to a candidate that has failed already", "what_a_pod_did", "src/reconcile.rs",
      "        let since = since.duration_trunc(TimeDelta::seconds(1)).unwrap_or(since);\n",
@@ -80,7 +83,7 @@ DEFECTS = [
     ("an-edited-split-is-never-forgiven", "FAILED", "weights_that_were_edited", "crates/rollout-core/src/evidence/mod.rs",
      "        if exposure < before.exposure && !new_stage {\n", "        if exposure < before.exposure && !new_stage && !DEFECT {\n"),
     # What is kept.
-    ("no-latch", "L4", HARM, "crates/rollout-core/src/decide/draft.rs",
+    ("no-latch", "what was rejected is tried again", HARM, "crates/rollout-core/src/decide/draft.rs",
      "        self.status.rejected.insert(0, latch);\n", "        if !DEFECT {\n            self.status.rejected.insert(0, latch);\n        }\n"),
     ("generation-ahead", "S11 observedGeneration", GOOD, "src/act.rs",
      "    object.status = Some(status.clone());\n",
@@ -92,7 +95,7 @@ DEFECTS = [
      "    call(client, name, collection(namespace).replace(name",
      "    if DEFECT\n        && let Some(rule) = body.pointer_mut(\"/spec/rules/0\").and_then(Value::as_object_mut)\n    {\n        rule.remove(\"fieldOfTomorrow\");\n    }\n"
      "    call(client, name, collection(namespace).replace(name"),
-    ("parked-too-early", "S8 nothing with users goes", SEEDS, "crates/rollout-core/src/decide/settled/tidy.rs",
+    ("parked-too-early", "S16 bounded writes", SEEDS, "crates/rollout-core/src/decide/settled/tidy.rs",
      "    if draft.live_share(&service) > Exposure::ZERO {\n        return None;\n    }\n",
      "    if DEFECT {\n        return (view.desired > 0).then(|| Write::Park(revision.clone()));\n    }\n    if draft.live_share(&service) > Exposure::ZERO {\n        return None;\n    }\n"),
     # What ends, and what rests.
@@ -102,7 +105,7 @@ DEFECTS = [
      "    draft.then.push(Write::Finalizer(false));\n", "    if !DEFECT {\n        draft.then.push(Write::Finalizer(false));\n    }\n"),
     ("writes-when-nothing-changed", "L1 nothing to do, nothing written", GOOD, "src/act.rs",
      "    if decision.status != seen.observed.status {\n        write_status", "    if DEFECT || decision.status != seen.observed.status {\n        write_status"),
-    ("time-in-the-status", "L1 nothing to do, nothing written", GOOD, "src/reconcile.rs",
+    ("time-in-the-status", "S16 bounded writes", GOOD, "src/reconcile.rs",
      "    say(key, &seen, &decision);\n",
      "    if DEFECT {\n        decision.status.display.next_check = ctx.clock.now().to_rfc3339();\n    }\n    say(key, &seen, &decision);\n"),
     ("an-event-at-every-look", "L1 nothing to do, nothing written", GOOD, "src/act.rs",
