@@ -1,12 +1,13 @@
 //! One clock for all rollouts: at every aligned instant each server is asked once, the answers are folded and judged, and what must go
 //! goes at once by the rollback lane. Between instants a glance at tripwires and limits. Decides nothing; the judge and `decide::escape` do.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
-use rollout_core::evidence::{Evidence, HISTORY_SPAN, History, Reading};
+use rollout_core::evidence::{Evidence, HISTORY_SPAN, History, Query, Reading, Readings};
 use tracing::{debug, info};
 
 use crate::context::Context;
@@ -125,12 +126,19 @@ fn recall(ctx: &Arc<Context>) {
 /// The past of an attempt's champion, hour by hour, so that days of samples are never held at once. Ends early when a server gives no answer at all.
 async fn past(servers: &Servers, watched: &Watched) -> History {
     let (plan, arms, end) = (&watched.plan, &watched.arms, watched.identity.started);
-    let (queries, interval, lookback) = (History::queries(plan, arms), History::interval(plan), Evidence::lookback(plan));
+    let (interval, lookback) = (History::interval(plan), Evidence::lookback(plan));
+    // Asked for every revision, as at instants, the answer would hold days of all rollouts for the sake of one.
+    let stable = arms.stable.revision.as_ref().filter(|revision| !revision.is_baseline());
+    let narrow = |query: &Query| stable.map_or_else(|| query.clone(), |revision| query.of_revision(revision));
+    let queries: BTreeMap<Query, Query> = History::queries(plan, arms).into_iter().map(|query| (narrow(&query), query)).collect();
+    let sent: BTreeSet<Query> = queries.keys().cloned().collect();
     let mut history = History::start(plan, end - HISTORY_SPAN);
     let mut at = aligned_after(end - HISTORY_SPAN, interval);
     while at <= end {
         let to = end.min(at + PIECE);
-        let readings = servers.history(&watched.server, &queries, at - lookback, to).await;
+        let readings = servers.history(&watched.server, &sent, at - lookback, to).await;
+        let readings: Readings =
+            readings.into_iter().filter_map(|(query, reading)| Some((queries.get(&query)?.clone(), reading))).collect();
         if readings.values().all(|reading| matches!(reading, Reading::Failed(_))) {
             break;
         }

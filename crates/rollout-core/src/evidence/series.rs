@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::query::REVISION_LABEL;
 use crate::plan::Selector;
 use crate::revision::RevisionId;
 use crate::verdict::Unmeasurable;
@@ -93,6 +94,12 @@ impl Query {
     /// The text to send.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same for the series of one revision, where it asks for those of every revision; for what no other rollout shares, such as the past.
+    #[must_use]
+    pub fn of_revision(&self, revision: &RevisionId) -> Self {
+        Self(self.0.replace(&format!("{REVISION_LABEL}!=\"\""), &format!("{REVISION_LABEL}=\"{revision}\"")))
     }
 
     /// What it selects; `None` when the text is no selector, which those of the evidence always are.
@@ -187,5 +194,14 @@ mod tests {
                 assert_eq!(known(&samples, instant), samples.partition_point(|s| s.at <= instant), "{instant} of {}", samples.len());
             }
         }
+    }
+
+    #[test]
+    fn the_past_of_one_revision_is_asked_for_without_that_of_all_others() {
+        let every = Query::new(r#"errors_total{code=~"5..",espalier_dev_revision!=""}"#);
+        let one = every.of_revision(&RevisionId::new("3f0c"));
+        assert_eq!(one.as_str(), r#"errors_total{code=~"5..",espalier_dev_revision="3f0c"}"#);
+        let pods = Query::new(r#"power{exported_pod!=""}"#);
+        assert_eq!(pods.of_revision(&RevisionId::new("3f0c")), pods);
     }
 }
