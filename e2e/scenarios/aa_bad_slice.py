@@ -4,6 +4,7 @@ Without slices the same model is as good as promoted: one region in six hardly m
 """
 
 from story.objects import GUARDRAILS, canary
+from story.traffic import of_revision
 from story.waiting import at_most, check, same
 from story.world import World
 
@@ -24,8 +25,8 @@ def tell(world: World) -> None:
     check("rolled back by accuracy", same(decision["guardrail"], "accuracy"))
     check("in the region that suffers", "region ap" in decision["message"] or decision["message"])
     total = users.stop()["total"]
-    mine = total["by_revision"][candidate["revision"]]
-    wrong = 100 * mine["wrong_but_teacher_right"] / mine["answered"]
+    mine = of_revision(total, candidate["revision"])
+    wrong = 100 * mine["wrong_but_teacher_right"] / mine["requests"]
     check("the average would have passed", at_most(wrong, 13, " % wrong where the old model is right"))
     check("no request failed", same(total["not_ok"], 0))
     world.note(f"{decision['message'][:110]}; on average {wrong:.1f} % wrong because of it")

@@ -1,6 +1,7 @@
 """Pairs in the shadow: both models answer the same requests, a collector joins them with the truth, and a bad model never meets a user."""
 
 from story.objects import COMPARER, GUARDRAILS, SHADOW, canary, comparer
+from story.traffic import of_revision
 from story.waiting import at_least, check, same, wait_until
 from story.world import World
 
@@ -41,6 +42,6 @@ def tell(world: World) -> None:
     check("rolled back by the pairs", same(decision["guardrail"], "same-requests"))
     check("before any user met it", same(world.routes.highest("digits", candidate["service"]), 0.0))
     total = users.stop()["total"]
-    check("no answer came from it", same(total["by_revision"].get(candidate["revision"], {}).get("requests", 0), 0))
+    check("no answer came from it", same(of_revision(total, candidate["revision"])["requests"], 0))
     check("no request failed", same(total["not_ok"], 0))
     world.note(decision["message"][:140])
