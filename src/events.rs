@@ -12,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use rollout_core::decide::Event;
+use rollout_core::words::clip;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -66,20 +67,11 @@ impl Events {
     pub fn publish_with<K: Resource<DynamicType = ()>>(&self, object: &K, event: &Event, fields: BTreeMap<String, String>) {
         let Event { reason, warning, message } = event;
         let about = object.object_ref(&());
-        let told = Told { about, reason, warning: *warning, message: clip(message), fields, at: self.clock.timestamp() };
+        let told = Told { about, reason, warning: *warning, message: clip(message, MAX_NOTE), fields, at: self.clock.timestamp() };
         if self.queue.try_send(told).is_err() {
             self.metrics.event("dropped");
         }
     }
-}
-
-/// The message within the API server's limit, cut between characters.
-fn clip(message: &str) -> String {
-    if message.len() <= MAX_NOTE {
-        return message.to_owned();
-    }
-    let end = (0..=MAX_NOTE - '…'.len_utf8()).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}…", message.get(..end).unwrap_or_default())
 }
 
 /// What makes two events the same: object, reason and message.
@@ -232,8 +224,8 @@ mod tests {
 
     #[test]
     fn a_long_note_is_cut_between_characters() {
-        let note = clip(&"é".repeat(600));
+        let note = clip(&"é".repeat(600), MAX_NOTE);
         assert!(note.len() <= MAX_NOTE && note.ends_with('…'), "{}", note.len());
-        assert_eq!(clip("short"), "short");
+        assert_eq!(clip("short", MAX_NOTE), "short");
     }
 }

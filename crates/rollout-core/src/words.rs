@@ -1,4 +1,6 @@
-//! How numbers are said to people. Nothing is computed or parsed here.
+//! How numbers and foreign words are said to people. Nothing is computed or parsed here.
+
+use std::borrow::Cow;
 
 use chrono::TimeDelta;
 
@@ -23,6 +25,23 @@ pub fn count(n: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// The first `most` bytes of a text, cut at a character, without the signs that steer a terminal or turn the direction of writing: words of
+/// pods, servers, gateways and annotations end up in terminals that trust them.
+pub fn clip(text: &str, most: usize) -> String {
+    let text: Cow<'_, str> =
+        if text.chars().any(steers) { text.chars().map(|c| if steers(c) { ' ' } else { c }).collect() } else { text.into() };
+    if text.len() <= most {
+        return text.into_owned();
+    }
+    let end = (0..=most.saturating_sub(3)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+/// Control characters, and those that embed, override or isolate a direction (Unicode Standard Annex 9).
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use crate::status::{Condition, EvidenceStatus};
 use crate::verdict::Verdict;
 
 use super::Situation;
-use super::draft::{Draft, clip};
+use super::draft::Draft;
+use crate::words::clip;
 
 /// Status and reason of the three conditions that tools wait on.
 struct Row {

@@ -1,8 +1,6 @@
 //! The decision while it is being made: what was seen, the next status, the writes so far.
 //! Small steps that every path shares; does not know any path.
 
-use std::borrow::Cow;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::observed::{Observed, WorkloadView};
@@ -11,6 +9,7 @@ use crate::revision::{self, RevisionId};
 use crate::status::{Attempt, DecisionRecord, MAX_DECISIONS, MAX_REJECTED, Rejected, Serving, Status};
 use crate::verdict::{Failure, Finding, Judgement, Verdict};
 use crate::weights::{Exposure, Position};
+use crate::words::clip;
 
 use super::{Decision, Event, Situation, Write};
 
@@ -214,21 +213,4 @@ fn short(finding: &Finding) -> String {
         ),
         256,
     )
-}
-
-/// The first `most` bytes of a text, cut at a character, without the signs that steer a terminal or turn the direction of writing: words of
-/// pods, servers, gateways and annotations end up in terminals that trust them.
-pub fn clip(text: &str, most: usize) -> String {
-    let text: Cow<'_, str> =
-        if text.chars().any(steers) { text.chars().map(|c| if steers(c) { ' ' } else { c }).collect() } else { text.into() };
-    if text.len() <= most {
-        return text.into_owned();
-    }
-    let end = (0..=most.saturating_sub(3)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
-    format!("{}…", text.get(..end).unwrap_or_default())
-}
-
-/// Control characters, and those that embed, override or isolate a direction (Unicode Standard Annex 9).
-fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

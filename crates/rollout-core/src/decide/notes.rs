@@ -10,9 +10,10 @@ use crate::status::Serving;
 use crate::verdict::Failure;
 use crate::weights::Exposure;
 
-use super::draft::{Draft, clip};
+use super::draft::Draft;
 use super::traffic::RouteWrite;
 use super::{Situation, attempt, settled};
+use crate::words::clip;
 
 const ROLLBACK: &str = "Rollback";
 const RETURN: &str = "Return";

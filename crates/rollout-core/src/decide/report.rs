@@ -6,10 +6,10 @@ use chrono::TimeDelta;
 use crate::status::{AttemptPhase, Display, EvidenceStatus, Serving, SliceStatus, Status};
 use crate::verdict::{Finding, SliceFinding, Verdict};
 use crate::weights::Exposure;
-use crate::words;
+use crate::words::{self, clip};
 
 use super::conditions::{self, sentence};
-use super::draft::{Draft, clip, position};
+use super::draft::{Draft, position};
 use super::risk;
 use super::{Situation, settled};
 

@@ -8,8 +8,9 @@ use crate::status::{Attempt, AttemptPhase, RequestStatus};
 use crate::verdict::{Failure, Overall};
 use crate::weights::{Exposure, Grounds, RaiseTicket};
 
-use super::draft::{AT_ONCE, Draft, SOON, clip};
+use super::draft::{AT_ONCE, Draft, SOON};
 use super::{Situation, attempt, settled};
+use crate::words::clip;
 
 /// What the annotation `espalier.dev/request` holds, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

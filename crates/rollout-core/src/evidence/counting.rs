@@ -97,7 +97,7 @@ impl ArmCounter {
                 // A part of the traffic may not have reached this arm yet; whether the arm reports is asked of the whole.
                 Sifted::Stale { .. } | Sifted::Absent { .. } if scope.part.is_some() => None,
                 Sifted::Stale { query, age } => return Err(scope.stale(query, role, age)),
-                Sifted::Absent { query } => return Err(self.absent(scope, query, role)),
+                Sifted::Absent { query } => return Err(scope.absent(query, role, self.newest)),
             }
         } else {
             pods = reporting(scope, sides.guardrail, role);
@@ -106,7 +106,7 @@ impl ArmCounter {
         let seconds = total_sought.is_none();
         if seconds && bad.is_none() && total.is_none() {
             let query = bad_sought.map_or_else(|| "up".to_owned(), |s| s.name());
-            return Err(self.absent(scope, query, role));
+            return Err(scope.absent(query, role, self.newest));
         }
         let mut raws = Vec::new();
         let names = if seconds { targets(total.as_ref(), bad.as_ref()) } else { targets(total.as_ref(), None) };
@@ -154,7 +154,7 @@ impl ArmCounter {
         let found = match scope.sift(sought, role)? {
             Sifted::Fresh(found) => found,
             Sifted::Stale { query, age } => return Err(scope.stale(query, role, age)),
-            Sifted::Absent { query } => return Err(self.absent(scope, query, role)),
+            Sifted::Absent { query } => return Err(scope.absent(query, role, self.newest)),
         };
         let mut raws = Vec::new();
         for target in found.targets.keys().copied() {
@@ -167,14 +167,6 @@ impl ArmCounter {
         let none = BTreeSet::new();
         let young = if matches!(sought.by, By::Backend(_)) { &none } else { &scope.arms.of(role)?.young };
         Ok(self.difference(scope, &raws, young, role))
-    }
-
-    /// Series that were there and left the answer are stale, however long ago they were.
-    fn absent(&self, scope: &Scope<'_>, query: String, role: Role) -> Unmeasurable {
-        match self.newest {
-            Some(newest) => scope.stale(query, role, (scope.instant - newest) / 1000),
-            None => Unmeasurable::NoSeries { query, arm: role.word().into() },
-        }
     }
 
     fn difference(&mut self, scope: &Scope<'_>, raws: &[Raw<'_>], young: &BTreeSet<String>, role: Role) -> ArmCount {

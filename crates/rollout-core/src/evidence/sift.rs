@@ -114,10 +114,15 @@ impl<'a> Scope<'a> {
 
     /// Fresh series, or the reason why there are none.
     pub(super) fn fresh(&self, sought: &Sought<'_>, role: Role) -> Result<Found<'a>, Unmeasurable> {
+        self.fresh_or_gone(sought, role, None)
+    }
+
+    /// The same for who has seen some before, the `newest` of them then.
+    pub(super) fn fresh_or_gone(&self, sought: &Sought<'_>, role: Role, newest: Option<i64>) -> Result<Found<'a>, Unmeasurable> {
         match self.sift(sought, role)? {
             Sifted::Fresh(found) => Ok(found),
             Sifted::Stale { query, age } => Err(self.stale(query, role, age)),
-            Sifted::Absent { query } => Err(Unmeasurable::NoSeries { query, arm: role.word().into() }),
+            Sifted::Absent { query } => Err(self.absent(query, role, newest)),
         }
     }
 
@@ -145,6 +150,14 @@ impl<'a> Scope<'a> {
 
     pub(super) fn stale(&self, query: String, role: Role, age: i64) -> Unmeasurable {
         Unmeasurable::Stale { query, arm: role.word().into(), age, limit: self.limit / 1000 }
+    }
+
+    /// No series: those that were there and left the answer are stale since the `newest` of them, however long ago that is.
+    pub(super) fn absent(&self, query: String, role: Role, newest: Option<i64>) -> Unmeasurable {
+        match newest {
+            Some(newest) => self.stale(query, role, (self.instant - newest) / 1000),
+            None => Unmeasurable::NoSeries { query, arm: role.word().into() },
+        }
     }
 
     /// Refuses two scrapes of one target. A series that ended before its twin began is its predecessor (the pod moved), and only the twin is kept.

@@ -12,11 +12,12 @@ use crate::status::{Attempt, AttemptPhase, Serving};
 use crate::verdict::Failure;
 use crate::weights::Exposure;
 
-use super::draft::{AT_ONCE, Draft, clip};
+use super::draft::{AT_ONCE, Draft};
 use super::notes;
 use super::settled;
 use super::shapes::Arms;
 use super::{Situation, Write};
+use crate::words::clip;
 
 pub use promotion::promote;
 pub use stage::{INCONCLUSIVE, may_carry};

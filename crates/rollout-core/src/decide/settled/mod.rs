@@ -16,10 +16,11 @@ use crate::validate::Problem;
 
 use super::Situation;
 use super::attempt;
-use super::draft::{DRAIN, Draft, SOON, clip};
+use super::draft::{DRAIN, Draft, SOON};
 use super::shapes::{single, split};
 use super::traffic::{Placed, not_applied};
 use crate::weights::Exposure;
+use crate::words::clip;
 
 pub use initial::establish_stable;
 pub use probation::{leave_probation, return_to_previous};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::query::Sought;
 use super::super::scatter::first_half;
 use super::super::series::Role;
-use super::super::sift::{Found, Scope, Sifted};
+use super::super::sift::{Found, Scope};
 use crate::plan::{Drift, Guardrail};
 use crate::verdict::Unmeasurable;
 
@@ -178,26 +178,16 @@ impl Counter {
         role: Role,
         bins: &mut Bins,
     ) -> Result<Counted, Unmeasurable> {
-        let found = match scope.sift(&Sought::of(guardrail, &drift.bins, ""), role)? {
-            Sifted::Fresh(found) => found,
-            Sifted::Stale { query, age } => return Err(scope.stale(query, role, age)),
-            Sifted::Absent { query } => {
-                return Err(match self.newest {
-                    Some(newest) => scope.stale(query, role, (scope.instant - newest) / 1000),
-                    None => Unmeasurable::NoSeries { query, arm: role.word().into() },
-                });
-            }
-        };
+        let found = scope.fresh_or_gone(&Sought::of(guardrail, &drift.bins, ""), role, self.newest)?;
         let samples = self.samples(scope, &found, drift, role, bins)?;
         let counted = self.windows.observe(bins.len(), &samples);
         let crowded = self.windows.len() > MOST_TARGETS;
         self.windows.retain(|target| !crowded || found.targets.contains_key(target));
-        let query = || found.query;
         let incomplete = counted.incomplete.as_ref().map(|target| Unmeasurable::NoSeries {
-            query: format!("a bin of {} that was there before", query()),
+            query: format!("a bin of {} that was there before", found.query),
             arm: format!("{} ({target})", role.word()),
         });
-        let undefined = counted.undefined.map(|target| Unmeasurable::NotANumber { query: query().to_owned(), target });
+        let undefined = counted.undefined.map(|target| Unmeasurable::NotANumber { query: found.query.to_owned(), target });
         let halves = (bins.between(counted.halves.0), bins.between(counted.halves.1));
         let uneven = uneven(&samples, bins, drift);
         let is_even = uneven.is_none();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::Lens;
 use super::super::query::{By, Sought};
 use super::super::series::{Role, Series};
-use super::super::sift::{Scope, Sifted};
+use super::super::sift::Scope;
 use crate::plan::{Energy, Guardrail};
 use crate::verdict::Unmeasurable;
 
@@ -41,16 +41,7 @@ impl Meters {
         role: Role,
         device_labels: &[String],
     ) -> Result<Consumed, Unmeasurable> {
-        let found = match scope.sift(sought, role)? {
-            Sifted::Fresh(found) => found,
-            Sifted::Stale { query, age } => return Err(scope.stale(query, role, age)),
-            Sifted::Absent { query } => {
-                return Err(match self.newest {
-                    Some(newest) => scope.stale(query, role, (scope.instant - newest) / 1000),
-                    None => Unmeasurable::NoSeries { query, arm: role.word().into() },
-                });
-            }
-        };
+        let found = scope.fresh_or_gone(sought, role, self.newest)?;
         let mut now: BTreeMap<String, f64> = BTreeMap::new();
         for (target, series) in &found.targets {
             for one in series.iter().copied() {
