@@ -166,6 +166,14 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_proves_nothing_is_counted_apart() {
+        let (mut limit, before) = (run(true, 0.02, 0.02), run(true, 0.02, 0.02));
+        limit.skip_proof();
+        assert_eq!((limit.proof_windows(), limit.log_e_proof().to_bits()), (20, before.log_e_proof().to_bits()));
+        assert!(limit.proofs().all(|proof| proof.skipped() == 1) && before.proofs().all(|proof| proof.skipped() == 0));
+    }
+
+    #[test]
     fn not_worse_than_the_champion_passes_only_when_planned_so() {
         assert!(run(false, 0.12, 0.12).log_e_proof() < 0.0);
         assert!(run(true, 0.12, 0.12).log_e_proof() > 3.0);

@@ -142,6 +142,7 @@ mod tests {
         assert_eq!(windows.observe(1, &[sample("a", &[(0, 15.0)])]).sum(), [5.0]);
         let mut restored: BinWindows = serde_json::from_str(&serde_json::to_string(&windows).unwrap()).unwrap();
         assert_eq!(restored, windows);
+        assert!(!restored.is_empty());
         restored.retain(|_| false);
         assert!(restored.is_empty());
     }

@@ -159,11 +159,11 @@ mod tests {
     use crate::window::Tally;
 
     /// Wrong and right answers of two halves; the first has a shock that lasts five windows.
-    fn rows(count: u32) -> Vec<[f64; 4]> {
+    fn rows(count: u32, jitter: f64, shock: f64) -> Vec<[f64; 4]> {
         (0..count)
             .map(|i| {
-                let (wobble, slow) = (f64::from(i * 7919 % 23) / 23.0, if (i / 5) % 2 == 0 { 6.0 } else { -6.0 });
-                let (a, b) = ((20.0 + 12.0 * wobble + slow).round(), (24.0 - 9.0 * wobble).round());
+                let (wobble, slow) = (f64::from(i * 7919 % 23) / 23.0, if (i / 5) % 2 == 0 { shock } else { -shock });
+                let (a, b) = ((20.0 + jitter * wobble + slow).round(), (24.0 - 9.0 * wobble).round());
                 [a, 300.0 - a, b, 300.0 - b]
             })
             .collect()
@@ -171,25 +171,43 @@ mod tests {
 
     #[test]
     fn two_bins_are_a_proportion() {
-        let rows = rows(30);
-        let mut scatter = BinScatter::default();
-        for [a, not_a, b, not_b] in &rows {
-            scatter.absorb(60.0, &[*a, *not_a], &[*b, *not_b]);
-        }
-        let short: Vec<Halves> = rows.iter().map(|[a, _, b, _]| Halves { a: Tally::new(*a, 300.0), b: Tally::new(*b, 300.0) }).collect();
-        let long: Vec<Halves> = short
-            .chunks(5)
-            .map(|c| {
-                c.iter().fold(Halves::default(), |mut sum, h| {
-                    sum.a += h.a;
-                    sum.b += h.b;
-                    sum
+        // Without clumps and with them: in the second, what is seen at the short scale is more than the shocks explain.
+        for (jitter, shock, is_clumped) in [(12.0, 6.0, false), (60.0, 19.0, true)] {
+            let rows = rows(30, jitter, shock);
+            let mut scatter = BinScatter::default();
+            for [a, not_a, b, not_b] in &rows {
+                scatter.absorb(60.0, &[*a, *not_a], &[*b, *not_b]);
+            }
+            let short: Vec<Halves> =
+                rows.iter().map(|[a, _, b, _]| Halves { a: Tally::new(*a, 300.0), b: Tally::new(*b, 300.0) }).collect();
+            let long: Vec<Halves> = short
+                .chunks(5)
+                .map(|c| {
+                    c.iter().fold(Halves::default(), |mut sum, h| {
+                        sum.a += h.a;
+                        sum.b += h.b;
+                        sum
+                    })
                 })
-            })
-            .collect();
-        let reference = two_scale(&short, &long).unwrap().overdispersion;
-        assert!(reference.icc > 0.0);
-        assert!((scatter.phi(2700.0, 300.0) - reference.phi(2700.0, 300.0)).abs() < 1e-9);
+                .collect();
+            let reference = two_scale(&short, &long).unwrap().overdispersion;
+            assert_eq!((reference.icc > 0.0, reference.clump > 1.0), (true, is_clumped), "{reference:?}");
+            assert!((scatter.phi(2700.0, 300.0) - reference.phi(2700.0, 300.0)).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_champion_of_one_target_is_compared_with_its_own_past() {
+        let rows = rows(30, 60.0, 19.0);
+        let (mut first, mut second, mut both) = (BinScatter::default(), BinScatter::default(), BinScatter::default());
+        for [a, not_a, b, not_b] in &rows {
+            first.absorb(60.0, &[*a, *not_a], &[]);
+            second.absorb(60.0, &[], &[*a, *not_a]);
+            both.absorb(60.0, &[*a, *not_a], &[*b, *not_b]);
+        }
+        assert_eq!(first.phi(2700.0, 300.0).to_bits(), second.phi(2700.0, 300.0).to_bits());
+        // The second half is the steadier one: without it all of the scatter is the first one's own.
+        assert!(first.phi(2700.0, 300.0) > both.phi(2700.0, 300.0) && both.phi(2700.0, 300.0) > 1.0);
     }
 
     #[test]

@@ -87,26 +87,6 @@ impl HarmProcess {
         self.omega0 + (1.0 - self.omega0) * f64::from(self.points) / f64::from(self.horizon)
     }
 
-    /// Grid points used, and the number there are.
-    pub fn grid(&self) -> (u32, u32) {
-        (self.points, self.horizon)
-    }
-
-    /// Closed windows absorbed.
-    pub fn windows(&self) -> u64 {
-        self.windows
-    }
-
-    /// Log mass per component; a component that no grid point has reached is at −1e300.
-    pub fn log_masses(&self) -> &[f64] {
-        &self.log_masses
-    }
-
-    /// Component weights, summing to 1.
-    pub fn weights(&self) -> &[f64] {
-        &self.weights
-    }
-
     /// The moving part of the state: what a compact checkpoint has to keep beside the constructor's arguments.
     pub fn checkpoint(&self) -> HarmCheckpoint {
         HarmCheckpoint { points: self.points, windows: self.windows, log_masses: self.log_masses.clone() }

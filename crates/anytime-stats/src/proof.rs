@@ -122,6 +122,7 @@ mod tests {
         let mut p = ProofProcess::new(&[0.25, 0.75], None).unwrap();
         p.absorb(&[10.0, -1000.0], 1.0);
         assert!((p.log_e() - (10.0 + 0.25_f64.ln())).abs() < 1e-12);
+        assert_eq!((p.weights(), p.log_masses()), ([0.25, 0.75].as_slice(), [10.0, -1000.0].as_slice()));
         p.restart();
         assert_eq!(p, ProofProcess::new(&[0.25, 0.75], None).unwrap());
     }
@@ -139,6 +140,7 @@ mod tests {
         let mut p = ProofProcess::new(&[1.0, 2.0], Some(1.0)).unwrap();
         p.absorb(&[0.5, 9.0], 1.5);
         p.skip();
+        assert_eq!((p.used(), p.skipped()), (1, 1));
         let mut q = ProofProcess::new(&[1.0, 2.0], Some(1.0)).unwrap();
         q.restore(p.checkpoint()).unwrap();
         assert_eq!(p, q);
