@@ -18,7 +18,7 @@ pub(super) fn sentence(one: &EvidenceStatus, status: &Status) -> Sentence {
         Verdict::Unmeasurable => format!("{name} CANNOT BE MEASURED ({}): {}", one.reason, ended(&one.message)),
         // The operator's own sentences have the numbers that decided.
         Verdict::Harmful => format!("{name} is HARMFUL: {}", ended(&one.message)),
-        Verdict::Warning => format!("{name} is TOO BAD TO PASS, though not bad enough to roll back at once: {}", ended(&one.message)),
+        Verdict::Warning => format!("{name} is TOO BAD TO PASS, though not shown to be beyond its critical bound: {}", ended(&one.message)),
         Verdict::Proven => format!("{name} is proven: {}", proven(one)),
         Verdict::Undecided => format!("{name} is not decided yet: {}", undecided(one)),
     };

@@ -340,11 +340,14 @@ pub(super) fn decided(mut finding: Finding, subject: &str, evidences: &Evidences
         let rest = format!("beyond the critical {critical}: {name} {} ≥ {}", text::log_e(harm.1), text::log_e(risk.harm_threshold));
         (Verdict::Harmful, "Harmful", rest)
     } else if warning.1 >= risk.harm_threshold {
-        let rest = format!(
-            "worse than the target {target}: {name} {} ≥ {}; it cannot be proven any more",
-            text::log_e(warning.1),
-            text::log_e(risk.harm_threshold)
-        );
+        let needed = text::log_e(risk.harm_threshold);
+        let rest = format!("worse than the target {target}: {name} {} ≥ {needed}; it cannot be proven any more", text::log_e(warning.1));
+        // A large regression gets here a moment before it is shown to be beyond the critical bound as well.
+        let rest = if harm.1 > 0.0 && target != critical {
+            format!("{rest}; beyond the critical {critical}: {} of {needed} so far", text::log_e(harm.1))
+        } else {
+            rest
+        };
         (Verdict::Warning, "WorseThanTarget", rest)
     } else if suspicious {
         let rest = format!(

@@ -91,7 +91,24 @@ fn a_candidate_between_target_and_critical_ends_as_inconclusive() {
     let mut run = Run::new(plan(vec![canary(&[50])], vec![accuracy(0.02, 0.15)]), world);
     let (judgement, _) = run.until_decided(TimeDelta::hours(2)).unwrap();
     assert_eq!(reason(&judgement.overall), "Inconclusive WorseThanTarget");
-    assert_eq!(named(&judgement, "accuracy").verdict, Verdict::Warning);
+    let finding = named(&judgement, "accuracy");
+    assert_eq!(finding.verdict, Verdict::Warning);
+    assert!(!finding.message.contains("so far"), "{}", finding.message);
+}
+
+#[test]
+fn a_large_regression_that_is_first_too_bad_to_pass_says_how_far_it_is_beyond_critical() {
+    let mut world = half(5);
+    (world.stable.rps, world.candidate.rps) = (4.0, 4.0);
+    world.candidate.wrong = 0.40;
+    let mut run = Run::new(plan(vec![canary(&[50])], vec![accuracy(0.02, 0.2)]), world);
+    let (judgement, _) = run.until_decided(TimeDelta::hours(2)).unwrap();
+    assert_eq!(reason(&judgement.overall), "Inconclusive WorseThanTarget");
+    let message = &named(&judgement, "accuracy").message;
+    assert!(
+        message.contains("it cannot be proven any more; beyond the critical +20pp vs stable: ") && message.contains("so far"),
+        "{message}"
+    );
 }
 
 #[test]
