@@ -290,10 +290,11 @@ mod tests {
     #[test]
     fn the_state_continues_after_a_restart() {
         let mut windows = TargetWindows::new();
-        windows.observe(0.0, &[sample("p", -9.0, 10.0, 1.0)]);
+        windows.observe(0.0, &[sample("p", -9.0, 10.0, 1.0), sample("q", -9.0, 10.0, 1.0)]);
         let mut restored: TargetWindows = serde_json::from_str(&serde_json::to_string(&windows).unwrap()).unwrap();
         assert_eq!(windows, restored);
         assert_eq!(candidate(&restored.observe(60.0, &[sample("p", -9.0, 15.0, 2.0)]).unwrap()), (1.0, 5.0));
+        assert_eq!((restored.len(), restored.is_empty()), (2, false));
         restored.retain(|_| false);
         assert!(restored.is_empty() && restored.previous_instant() == Some(60.0));
     }

@@ -127,7 +127,8 @@ mod tests {
                 assert!(test.log_e(side, counts).is_finite(), "{counts:?} {side:?}");
             }
         }
-        assert!(Exceedance::new(1.0).is_err());
+        assert!(Exceedance::with_prior(0.1, 0.0, 1.0).is_err() && Exceedance::with_prior(0.1, 1.0, 0.0).is_err());
+        assert!(Exceedance::new(1.0).is_err() && Exceedance::new(0.0).is_err());
     }
 
     #[test]

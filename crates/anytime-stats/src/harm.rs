@@ -158,6 +158,7 @@ mod tests {
             p.absorb(&[1.0], 1.0);
         }
         assert!(p.log_e() > 3.0, "{}", p.log_e());
+        assert_eq!(p.checkpoint().windows, 212);
     }
 
     #[test]

@@ -103,6 +103,7 @@ mod tests {
         assert_eq!(open.absorb(5.0, 10.0, tick(1.0, 0.0)).unwrap().counts, tick(2.0, 0.0));
         assert_eq!(open.force_close(), None);
         open.absorb(10.0, 15.0, tick(1.0, 1.0));
+        assert_eq!(open.opened_at(), Some(10.0));
         assert_eq!(open.force_close().unwrap().counts, tick(1.0, 1.0));
         assert_eq!(open.opened_at(), None);
     }

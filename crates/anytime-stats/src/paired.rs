@@ -108,6 +108,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pairs_add_up_and_their_difference_is_the_candidates_loss() {
+        let mut pairs = Pairs { champion_only: 3.0, candidate_only: 1.0, tied: 6.0 };
+        pairs += Pairs { champion_only: 1.0, candidate_only: 2.0, tied: 7.0 };
+        assert_eq!(pairs, Pairs { champion_only: 4.0, candidate_only: 3.0, tied: 13.0 });
+        assert_eq!((pairs.difference(), Pairs::default().difference()), (Some(0.05), None));
+        let increments = PairedMargin::new(0.01).unwrap().log_increments(Side::Harm, &pairs);
+        assert_eq!(PairedMargin::weights().len(), increments.len());
+        assert!((PairedMargin::weights().iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
     fn swapping_the_arms_swaps_the_question() {
         let pairs = Pairs { champion_only: 40.0, candidate_only: 10.0, tied: 900.0 };
         let swapped = Pairs { champion_only: 10.0, candidate_only: 40.0, tied: 900.0 };
