@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use kube::Client;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use rollout_core::observed::Observed;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use crate::api::ModelRollout;
+use crate::card::Card;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
+use crate::lane::Lane;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::prometheus::{SecretSource, Servers};
@@ -48,10 +48,10 @@ pub struct Context {
     pub leadership: Leadership,
     /// Signs of life of the loops.
     pub beats: Heartbeats,
-    /// Rollback writes in flight.
-    pub lane: Semaphore,
+    /// Rollbacks on their way.
+    pub lane: Lane,
     /// Wakes the reconciler.
-    pub wake: mpsc::Sender<ObjectRef<DeserializeGuard<ModelRollout>>>,
+    pub wake: mpsc::Sender<ObjectRef<Card>>,
 }
 
 impl Context {

@@ -8,27 +8,27 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tracing::{debug, error, info, warn};
 
-use crate::api::ModelRollout;
+use crate::card::Card;
 use crate::client::FenceLayer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::{Context, WAKE_QUEUE};
 use crate::events::Events;
+use crate::lane::Lane;
 use crate::leader::{self, Leadership, Replica};
 use crate::metrics::Metrics;
 use crate::prometheus::{SecretSource, Servers};
 use crate::reconcile::{ReconcileError, reconcile};
 use crate::server::{self, Heartbeats, Readiness};
-use crate::stores::{FILL_TIMEOUT, Stores, trim_rollout};
+use crate::stores::{FILL_TIMEOUT, Stores};
 use crate::tracker::{Key, Tracker};
 use crate::{client, kinds, sampler};
 
@@ -135,7 +135,7 @@ async fn lead(
     Ok((leadership, lost))
 }
 
-type Wakes = futures::stream::BoxStream<'static, ObjectRef<DeserializeGuard<ModelRollout>>>;
+type Wakes = futures::stream::BoxStream<'static, ObjectRef<Card>>;
 
 fn context(
     client: Client,
@@ -166,7 +166,7 @@ fn context(
         metrics,
         leadership,
         beats,
-        lane: Semaphore::new(usize::from(config.rollback_concurrency)),
+        lane: Lane::new(usize::from(config.rollback_concurrency)),
         wake,
         client,
         config,
@@ -191,13 +191,13 @@ async fn control(ctx: Arc<Context>, wakes: Wakes, readiness: Readiness) {
     });
     let config = watcher::Config::default().timeout(60).page_size(50);
     let rollouts = ctx.config.namespaces().into_iter().map(|namespace| {
-        let api: Api<DeserializeGuard<ModelRollout>> = match namespace {
+        let api: Api<Card> = match namespace {
             Some(namespace) => Api::namespaced(ctx.client.clone(), &namespace),
             None => Api::all(ctx.client.clone()),
         };
         watcher(api, config.clone()).default_backoff().boxed()
     });
-    let rollouts = futures::stream::select_all(rollouts).modify(trim_rollout).reflect(writer).applied_objects();
+    let rollouts = futures::stream::select_all(rollouts).reflect(writer).applied_objects();
     let backoff = Backoff::default();
     let reset = backoff.clone();
     Controller::for_stream(rollouts, store)
@@ -233,7 +233,7 @@ struct Backoff {
 }
 
 impl Backoff {
-    fn after(&self, object: &Arc<DeserializeGuard<ModelRollout>>, error: &ReconcileError) -> Action {
+    fn after(&self, object: &Arc<Card>, error: &ReconcileError) -> Action {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         if error.is_conflict() {
             debug!(namespace, name, %error, "somebody else wrote first; reading again");
@@ -247,7 +247,7 @@ impl Backoff {
         Action::requeue(wait)
     }
 
-    fn forget(&self, object: &ObjectRef<DeserializeGuard<ModelRollout>>) {
+    fn forget(&self, object: &ObjectRef<Card>) {
         let key = format!("{}/{}", object.namespace.clone().unwrap_or_default(), object.name);
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }

@@ -84,10 +84,13 @@ pub fn api(client: &Client, namespace: Option<&str>) -> Api<DynamicObject> {
     }
 }
 
-/// What need not stay in memory: managed fields, which are most of a route. Writes from such a copy are safe, since [`replace`] leaves them
-/// to the API server.
+/// What need not stay in memory: managed fields, which are most of a route, and what gateways say of it. Writes from such a copy are safe,
+/// since [`replace`] leaves the former to the API server, and the latter is written elsewhere.
 pub fn trim(route: &mut DynamicObject) {
     route.metadata.managed_fields = None;
+    if let Some(data) = route.data.as_object_mut() {
+        data.remove("status");
+    }
 }
 
 /// The route as it is now, whole; `None` when there is none.

@@ -1,61 +1,172 @@
-//! The rollback lane: one write that takes users off a candidate, out before anything else is read or written.
+//! The rollback lane: one write that takes users off a candidate, out before anything else is read or written, the most users first.
 //! It waits for nothing but the API server, works from the route as last seen, and leaves the reason on the route; the reconciler records it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rollout_core::decide;
-use tokio::time::sleep;
+use rollout_core::verdict::Failure;
+use rollout_core::weights::Exposure;
+use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use crate::context::Context;
 use crate::gateway;
-use crate::tracker::Outcome;
+use crate::tracker::{Key, Watched};
 
 /// Waits between tries; the last one repeats.
 const RETRIES: [Duration; 4] = [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(1)];
 /// Tries before the reconciler is left alone with it.
 const MOST_TRIES: usize = 60;
+/// The longest time for which other writes let rollbacks go first: an API server that takes none of them must not stop everything.
+const RIGHT_OF_WAY: Duration = Duration::from_secs(20);
 
-/// Takes all users off the candidate of this outcome.
-pub async fn escape(ctx: Arc<Context>, outcome: Outcome, sampled: DateTime<Utc>) {
-    let Some(failure) = outcome.failure.clone() else { return };
-    let watched = &outcome.watched;
-    let Ok(_permit) = ctx.lane.acquire().await else { return };
-    let mut live = ctx.stores.route(&outcome.key);
-    for attempt in 0..MOST_TRIES {
-        if !ctx.leadership.may_write() {
-            return;
+/// Rollbacks on their way.
+#[derive(Debug)]
+pub struct Lane {
+    queue: Mutex<Queue>,
+    /// Writes in flight at the same time.
+    width: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// What waits, by how many users it concerns and then by age: the last one goes first.
+    waiting: BTreeMap<(Exposure, std::cmp::Reverse<u64>), Errand>,
+    /// Counts what ever came.
+    number: u64,
+    /// Who works on the queue.
+    workers: usize,
+    /// What was not tried once yet, what waits included.
+    untried: usize,
+    /// Since when there is something that was not tried.
+    since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Errand {
+    key: Key,
+    watched: Arc<Watched>,
+    failure: Failure,
+    sampled: DateTime<Utc>,
+}
+
+impl Lane {
+    /// An empty lane with this many writes in flight at the same time.
+    pub fn new(width: usize) -> Self {
+        Self { queue: Mutex::default(), width: width.max(1) }
+    }
+
+    /// Whether routes are still to be written by which users leave a candidate. Other writes wait for them, but not for ever.
+    pub fn is_busy(&self) -> bool {
+        self.lock().since.is_some_and(|since| since.elapsed() < RIGHT_OF_WAY)
+    }
+
+    /// Takes errands in; returns how many workers are to be started for them.
+    fn take_in(&self, errands: impl IntoIterator<Item = Errand>) -> usize {
+        let mut queue = self.lock();
+        for errand in errands {
+            queue.number += 1;
+            queue.untried += 1;
+            let place = (errand.watched.exposure, std::cmp::Reverse(queue.number));
+            queue.waiting.insert(place, errand);
         }
-        if live.is_none() {
-            live = gateway::get(&ctx.client, &outcome.key.namespace, &ctx.stores.route_name(&outcome.key)).await.ok().flatten();
+        if queue.untried > 0 && queue.since.is_none() {
+            queue.since = Some(Instant::now());
         }
-        let number = i32::try_from(watched.attempt).unwrap_or(i32::MAX);
-        let write =
-            live.as_ref().and_then(|live| decide::escape(live, &watched.candidate, &watched.stable, number, &watched.sequence, &failure));
-        let Some(write) = write else { break };
-        match gateway::replace(&ctx.client, write.object()).await {
-            Ok(_) => {
-                let took = ctx.clock.now() - sampled;
-                ctx.metrics.rolled_back(took.to_std().unwrap_or_default());
-                info!(
-                    namespace = outcome.key.namespace, name = outcome.key.name, revision = %watched.candidate.revision,
-                    guardrail = failure.guardrail, reason = failure.reason, milliseconds = took.num_milliseconds(),
-                    "users are off the candidate: {}", failure.message
-                );
-                break;
-            }
-            Err(problem) => {
-                warn!(namespace = outcome.key.namespace, name = outcome.key.name, error = %problem, "the rollback write failed; trying again");
-                live = None;
-                let wait = RETRIES.get(attempt).or(RETRIES.last()).copied().unwrap_or_default();
-                sleep(wait).await;
-            }
+        let started = queue.waiting.len().min(self.width.saturating_sub(queue.workers));
+        queue.workers += started;
+        started
+    }
+
+    /// The next errand, the one with the most users; none ends the worker that asks.
+    fn next(&self) -> Option<Errand> {
+        let mut queue = self.lock();
+        let next = queue.waiting.pop_last().map(|(_, errand)| errand);
+        if next.is_none() {
+            queue.workers -= 1;
         }
-        if attempt + 1 == MOST_TRIES {
-            error!(namespace = outcome.key.namespace, name = outcome.key.name, "the rollback write failed {MOST_TRIES} times");
+        next
+    }
+
+    fn tried(&self) {
+        let mut queue = self.lock();
+        queue.untried -= 1;
+        if queue.untried == 0 {
+            queue.since = None;
         }
     }
-    ctx.wake(&outcome.key);
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+/// Takes all users off these candidates, which failed at the instant `sampled`. Returns at once.
+pub fn escape(ctx: &Arc<Context>, failed: impl IntoIterator<Item = (Failure, Key, Arc<Watched>)>, sampled: DateTime<Utc>) {
+    let errands = failed.into_iter().map(|(failure, key, watched)| Errand { key, watched, failure, sampled });
+    for _ in 0..ctx.lane.take_in(errands) {
+        let ctx = Arc::clone(ctx);
+        tokio::spawn(async move {
+            while let Some(errand) = ctx.lane.next() {
+                run(&ctx, errand).await;
+            }
+        });
+    }
+}
+
+async fn run(ctx: &Context, errand: Errand) {
+    let mut live = ctx.stores.route(&errand.key);
+    for attempt in 0..MOST_TRIES {
+        let done = try_once(ctx, &errand, &mut live).await;
+        if attempt == 0 {
+            ctx.lane.tried();
+        }
+        if done {
+            break;
+        }
+        if attempt + 1 == MOST_TRIES {
+            error!(namespace = errand.key.namespace, name = errand.key.name, "the rollback write failed {MOST_TRIES} times");
+        }
+        sleep(RETRIES.get(attempt).or(RETRIES.last()).copied().unwrap_or_default()).await;
+    }
+    ctx.wake(&errand.key);
+}
+
+/// Whether there is nothing more to do: the users are off, or were off, or it is another's turn to write.
+async fn try_once(ctx: &Context, errand: &Errand, live: &mut Option<serde_json::Value>) -> bool {
+    let Errand { key, watched, failure, sampled } = errand;
+    if !ctx.leadership.may_write() {
+        return true;
+    }
+    if live.is_none() {
+        *live = gateway::get(&ctx.client, &key.namespace, &ctx.stores.route_name(key)).await.ok().flatten();
+    }
+    let number = i32::try_from(watched.attempt).unwrap_or(i32::MAX);
+    let write =
+        live.as_ref().and_then(|live| decide::escape(live, &watched.candidate, &watched.stable, number, &watched.sequence, failure));
+    let Some(write) = write else { return true };
+    match gateway::replace(&ctx.client, write.object()).await {
+        Ok(_) => {
+            let took = ctx.clock.now() - *sampled;
+            ctx.metrics.rolled_back(took.to_std().unwrap_or_default());
+            info!(
+                namespace = key.namespace, name = key.name, revision = %watched.candidate.revision, exposure = watched.exposure.percent(),
+                guardrail = failure.guardrail, reason = failure.reason, milliseconds = took.num_milliseconds(),
+                "users are off the candidate: {}", failure.message
+            );
+            true
+        }
+        Err(problem) => {
+            warn!(namespace = key.namespace, name = key.name, error = %problem, "the rollback write failed; trying again");
+            *live = None;
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

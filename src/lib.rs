@@ -4,6 +4,7 @@
 
 pub mod act;
 pub mod api;
+pub mod card;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -13,6 +14,7 @@ pub mod controller;
 pub mod events;
 pub mod gateway;
 pub mod generator;
+mod index;
 pub mod kinds;
 pub mod lane;
 pub mod leader;

@@ -220,14 +220,16 @@ fn preflight(
     if let Some(whole) = &whole {
         let subject = if target == Target::Template { whole.get("spec").unwrap_or(whole) } else { whole };
         problems.extend(route::preflight(subject, target, &plan.stages).iter().map(ToString::to_string));
-        for other in ctx.stores.other_routes(key, name) {
+        let hosts = whole.pointer("/spec/hostnames").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let hosts: Vec<&str> = hosts.iter().filter_map(Value::as_str).collect();
+        for other in ctx.stores.other_routes(key, name, &hosts) {
             problems.extend(route::conflicts(whole, target, &plan.stages, &other).iter().map(ToString::to_string));
         }
     }
     if object.spec.workload.template.is_some() {
         let revision = revision::id(&object.spec.model, &object.spec.workload);
         if let Ok(children) = children(owner, &object.spec, &revision) {
-            let services = ctx.stores.services(&key.namespace);
+            let services: Vec<_> = ctx.stores.services(&key.namespace, &key.name).collect();
             problems.extend(workload::foreign_selectors(owner, &revision, &children.pod_labels(), services.iter().map(AsRef::as_ref)));
         }
     }

@@ -11,12 +11,13 @@ use http::{Request, Response, StatusCode};
 use kube::Client;
 use kube::client::Body;
 use rollout_core::decide::decide;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
+use crate::lane::Lane;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::prometheus::{SecretSource, Servers};
@@ -87,7 +88,7 @@ async fn context(answers: &[(&'static str, Value)]) -> (Context, Arc<Mutex<World
         metrics,
         leadership: Leadership::always(),
         beats: Heartbeats::new(),
-        lane: Semaphore::new(1),
+        lane: Lane::new(1),
         wake: mpsc::channel(1).0,
         client,
         config: Line::parse_from(["espalier"]).config,

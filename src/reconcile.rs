@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use chrono::{DurationRound, TimeDelta, Utc};
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
-use rollout_core::decide::{Decision, decide};
+use rollout_core::decide::{Decision, Write, decide};
 use rollout_core::evidence::{Arm, Arms};
 use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::act::{self, ActError, act};
-use crate::api::ModelRollout;
+use crate::card::Card;
 use crate::context::Context;
 use crate::observe::{self, ObserveError, Seen, observe};
 use crate::prometheus::Server;
@@ -29,6 +28,9 @@ use crate::workload;
 
 /// A look that takes longer is stuck: its reads and its writes have limits of their own that end sooner.
 const LONGEST_LOOK: Duration = Duration::from_mins(3);
+
+/// When a look is tried again that let rollbacks of others go first.
+const AFTER_ROLLBACKS: Duration = Duration::from_millis(250);
 
 /// Why a look did not end well; it is repeated with backoff.
 #[derive(Debug, Error)]
@@ -61,13 +63,13 @@ impl ReconcileError {
 }
 
 /// Looks at one rollout and does the next thing.
-pub async fn reconcile(object: Arc<DeserializeGuard<ModelRollout>>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
+pub async fn reconcile(object: Arc<Card>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
     let key = Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
-    if let Err(invalid) = &object.0 {
+    if let Err(error) = &object.uses {
         warn!(
             namespace = key.namespace,
             name = key.name,
-            error = invalid.error,
+            error = %error,
             "the object cannot be read and is left alone until it changes"
         );
         ctx.tracker.forget(&key);
@@ -82,6 +84,10 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ModelRollout>>, ctx: Arc<Con
 }
 
 async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {
+    // What the lane has in hand is only put on record here, and every route goes before any record.
+    if ctx.lane.is_busy() && ctx.tracker.is_escaping(key) {
+        return Ok(Action::requeue(AFTER_ROLLBACKS));
+    }
     let late = |what, limit: Duration| ReconcileError::Timeout(what, limit.as_secs());
     let seen = tokio::time::timeout(observe::OBSERVE_TIMEOUT, observe(ctx, key))
         .await
@@ -99,6 +105,9 @@ async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {
         decision = decide(&seen.observed, &seen.plan, judgement.as_ref(), ctx.clock.now());
     }
     say(key, &seen, &decision);
+    if ctx.lane.is_busy() && !lowers(&decision) && writes(&seen, &decision) {
+        return Ok(Action::requeue(AFTER_ROLLBACKS));
+    }
     let done = tokio::time::timeout(act::ACT_TIMEOUT, act(ctx, &seen, &decision)).await.map_err(|_| late("writing", act::ACT_TIMEOUT));
     // Watching goes on under what is on record: after a failed write that is what was read.
     let outcome = done.and_then(|r| r.map_err(ReconcileError::from));
@@ -110,8 +119,17 @@ async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {
     Ok(Action::requeue(decision.next_check.to_std().unwrap_or(Duration::from_secs(1))))
 }
 
+/// Whether the decision begins with a route: that never waits.
+fn lowers(decision: &Decision) -> bool {
+    decision.first.iter().any(|write| matches!(write, Write::Route(_)))
+}
+
+fn writes(seen: &Seen, decision: &Decision) -> bool {
+    !decision.first.is_empty() || !decision.then.is_empty() || decision.status != seen.observed.status
+}
+
 fn say(key: &Key, seen: &Seen, decision: &Decision) {
-    if decision.first.is_empty() && decision.then.is_empty() && decision.status == seen.observed.status {
+    if !writes(seen, decision) {
         return;
     }
     debug!(

@@ -13,12 +13,17 @@ use tracing::{debug, info};
 use crate::context::Context;
 use crate::lane;
 use crate::prometheus::{Gathered, Server, Servers};
-use crate::tracker::{Behind, Outcome, Questions, Tracker, Watched, aligned_after};
+use crate::tracker::{Behind, Lot, Outcome, Questions, Tracker, Watched, aligned_after};
 
 /// How long after an instant its samples are read: a scrape that ended just before it has been stored by then.
 const INGESTION: TimeDelta = TimeDelta::milliseconds(30);
 /// How much of the champion's past is read at once.
 const PIECE: TimeDelta = TimeDelta::hours(1);
+/// How much history is read first, and at least.
+const FIRST_PIECE: TimeDelta = TimeDelta::seconds(30);
+const LEAST_PIECE: TimeDelta = TimeDelta::seconds(10);
+/// Samples of history that are held at once, about; each takes sixteen bytes here and more on its way.
+const MOST_SAMPLES: usize = 200_000;
 /// The longest distance of ticks: a rollout that comes in meanwhile may have shorter ones.
 const IDLE: TimeDelta = TimeDelta::seconds(1);
 
@@ -32,8 +37,9 @@ async fn at_instants(ctx: &Arc<Context>) {
         let at = wait_for(ctx, Tracker::next_instant).await;
         ctx.beats.beat("sampler");
         if ctx.leadership.may_write() {
-            tick(ctx, at).await;
+            // First, so that what came in with a gap is not judged over it.
             catch_up(ctx);
+            tick(ctx, at).await;
             recall(ctx);
         }
     }
@@ -64,7 +70,7 @@ pub async fn tick(ctx: &Arc<Context>, at: DateTime<Utc>) {
     let now = ctx.clock.now();
     let mut failed = Vec::new();
     for (server, answers) in &gathered {
-        for outcome in ctx.tracker.absorb(server, at, now, |namespace| answers.for_namespace(namespace)) {
+        for outcome in ctx.tracker.absorb(server, at, now, |watched| own(answers, watched)) {
             outcome.unmeasurable.iter().for_each(|reason| ctx.metrics.unmeasurable(reason));
             if outcome.failure.is_some() {
                 failed.push(outcome);
@@ -82,7 +88,7 @@ pub async fn tick(ctx: &Arc<Context>, at: DateTime<Utc>) {
 pub async fn glance(ctx: &Arc<Context>, at: DateTime<Utc>) {
     let gathered = gather(ctx, ctx.tracker.glances(at), at).await;
     let now = ctx.clock.now();
-    let seen = gathered.iter().flat_map(|(server, answers)| ctx.tracker.glance(server, at, |namespace| answers.for_namespace(namespace)));
+    let seen = gathered.iter().flat_map(|(server, answers)| ctx.tracker.glance(server, at, |watched| own(answers, watched)));
     escape(ctx, seen.collect(), now);
 }
 
@@ -95,19 +101,23 @@ async fn gather(ctx: &Context, questions: Questions, at: DateTime<Utc>) -> Vec<(
     .await
 }
 
-fn escape(ctx: &Arc<Context>, mut failed: Vec<Outcome>, now: DateTime<Utc>) {
-    // The most users first: at scale the API server takes a while for all of them.
-    failed.sort_by_key(|outcome| std::cmp::Reverse(outcome.watched.exposure));
-    for outcome in failed {
-        tokio::spawn(lane::escape(Arc::clone(ctx), outcome, now));
+/// What a rollout reads of the answers: a few of thousands of series, unless a guardrail looks at those of others too.
+fn own(answers: &Gathered, watched: &Watched) -> Arc<Readings> {
+    if Evidence::reads_others(&watched.plan) {
+        return answers.for_namespace(&watched.arms.candidate.namespace);
     }
+    Arc::new(answers.for_arms(&watched.arms))
 }
 
-/// Folds history in where a rollout is behind, without holding up the others.
+fn escape(ctx: &Arc<Context>, failed: Vec<Outcome>, now: DateTime<Utc>) {
+    lane::escape(ctx, failed.into_iter().filter_map(|outcome| Some((outcome.failure?, outcome.key, outcome.watched))), now);
+}
+
+/// Folds history in where rollouts are behind, without holding up the others.
 fn catch_up(ctx: &Arc<Context>) {
-    for behind in ctx.tracker.behind(ctx.clock.now()) {
+    for lot in ctx.tracker.behind(ctx.clock.now()) {
         let ctx = Arc::clone(ctx);
-        tokio::spawn(async move { replay(&ctx, &behind).await });
+        tokio::spawn(async move { replay(&ctx, lot).await });
     }
 }
 
@@ -150,11 +160,46 @@ async fn past(servers: &Servers, watched: &Watched) -> History {
     history
 }
 
-async fn replay(ctx: &Context, behind: &Behind) {
+/// Reads the history of many rollouts at once, server by server and piece by piece, so that a restart costs one reading and not one each.
+async fn replay(ctx: &Context, mut lot: Lot) {
     let to = ctx.clock.now() - INGESTION;
-    let from = behind.last - behind.lookback;
-    debug!(namespace = behind.key.namespace, name = behind.key.name, %from, %to, "rebuilding evidence from Prometheus");
-    let readings = ctx.servers.history(&behind.server, &behind.queries, from, to).await;
-    ctx.tracker.caught_up(behind, to, &readings);
-    info!(namespace = behind.key.namespace, name = behind.key.name, %from, %to, "evidence rebuilt from Prometheus");
+    let mut servers: BTreeMap<Server, Vec<&mut Behind>> = BTreeMap::new();
+    for one in &mut lot.members {
+        servers.entry(one.watched.server.clone()).or_default().push(one);
+    }
+    for (server, mut members) in servers {
+        replay_from(ctx, &server, &mut members, to).await;
+    }
+    info!(rollouts = lot.members.len(), %to, "evidence rebuilt from Prometheus");
+    ctx.tracker.caught_up(&lot);
+}
+
+async fn replay_from(ctx: &Context, server: &Server, members: &mut [&mut Behind], to: DateTime<Utc>) {
+    let mut asked: BTreeMap<String, BTreeSet<Query>> = BTreeMap::new();
+    for one in members.iter() {
+        asked.entry(one.key.namespace.clone()).or_default().extend(Evidence::queries(&one.watched.plan, &one.watched.arms));
+    }
+    let Some(mut from) = members.iter().map(|one| one.last).min() else { return };
+    let lookback = members.iter().map(|one| Evidence::lookback(&one.watched.plan)).max().unwrap_or_default();
+    debug!(rollouts = members.len(), %from, %to, "rebuilding evidence from Prometheus");
+    let mut piece = FIRST_PIECE;
+    while from < to {
+        let end = to.min(from + piece);
+        let answers = ctx.servers.recorded(server, &asked, from - lookback, end).await;
+        for one in members.iter_mut().filter(|one| one.last < end) {
+            let readings = own(&answers, &one.watched);
+            ctx.tracker.replayed(one, end, &readings);
+            // A thousand rollouts take seconds, in which instants must go on.
+            tokio::task::yield_now().await;
+        }
+        // As much as is held without regret, however many series there are.
+        piece = if answers.samples() * 4 < MOST_SAMPLES {
+            (piece * 2).min(PIECE)
+        } else if answers.samples() > MOST_SAMPLES {
+            (piece / 2).max(LEAST_PIECE)
+        } else {
+            piece
+        };
+        from = end;
+    }
 }

@@ -9,21 +9,25 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::PolicySpec;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 use tracing::warn;
 
-use crate::api::{EvaluationPolicy, ModelRollout};
+use crate::api::EvaluationPolicy;
+use crate::card::{Card, Uses};
 use crate::gateway;
+use crate::index::{Group, Index, Sorting, index, mark};
 use crate::tracker::Key;
-use crate::workload::{self, Foreign, Group, Owned, Owner, REVISION_LABEL, ROLLOUT_LABEL};
+use crate::workload::{self, Foreign, Owned, Owner, REVISION_LABEL, ROLLOUT_LABEL};
 
 /// A dead watch is noticed this many seconds, plus five, after its last sign of life.
 const WATCH_TIMEOUT: u32 = 60;
@@ -31,7 +35,7 @@ const WATCH_TIMEOUT: u32 = 60;
 const PAGE: u32 = 50;
 
 /// Rollouts as the controller's own watch keeps them.
-pub type Rollouts = Store<DeserializeGuard<ModelRollout>>;
+pub type Rollouts = Store<Card>;
 
 /// A watch has ended, so that what it kept follows the cluster no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -41,8 +45,8 @@ pub struct WatchEnded;
 struct Scope {
     namespace: Option<String>,
     policies: Store<DeserializeGuard<EvaluationPolicy>>,
-    routes: Store<DynamicObject>,
-    records: Store<ControllerRevision>,
+    routes: Index<DynamicObject>,
+    records: Index<ControllerRevision>,
     workloads: workload::Stores,
 }
 
@@ -107,37 +111,33 @@ impl Stores {
         })
     }
 
-    /// The route of a rollout as last seen; without `managedFields`.
+    /// The route of a rollout as last seen; without `managedFields` and without what gateways say of it.
     pub fn route(&self, key: &Key) -> Option<Value> {
-        let name = self.route_name(key);
-        let routes = &self.scope(&key.namespace)?.routes;
-        let wanted = ObjectRef::new_with(&name, gateway::resource()).within(&key.namespace);
-        serde_json::to_value(routes.get(&wanted)?.as_ref()).ok()
+        let found = self.scope(&key.namespace)?.routes.get(&key.namespace, &self.route_name(key))?;
+        serde_json::to_value(found.as_ref()).ok()
     }
 
-    /// Every other route of the namespace, for the check that no other route answers the same requests.
-    pub fn other_routes(&self, key: &Key, own: &str) -> Vec<Value> {
-        let Some(scope) = self.scope(&key.namespace) else { return Vec::new() };
-        let other = |route: &Arc<DynamicObject>| route.namespace().as_deref() == Some(key.namespace.as_str()) && route.name_any() != own;
-        scope.routes.state().iter().filter(|r| other(r)).filter_map(|r| serde_json::to_value(r.as_ref()).ok()).collect()
+    /// Routes of the namespace beside `own` that may answer for one of these hosts, for the check that no other route answers the same
+    /// requests. One at a time: together they may be larger than everything else that is held.
+    pub fn other_routes(&self, key: &Key, own: &str, hosts: &[&str]) -> impl Iterator<Item = Value> {
+        let marks = hosts.iter().map(|host| mark(host)).collect();
+        let found = self.scope(&key.namespace).map(|scope| scope.routes.marked(&key.namespace, &marks));
+        let other = move |route: &Arc<DynamicObject>| route.metadata.name.as_deref() != Some(own);
+        found.into_iter().flatten().filter(other).filter_map(|route| serde_json::to_value(route.as_ref()).ok())
     }
 
     /// Name of the route that a rollout uses: the adopted one, else its own name.
     pub fn route_name(&self, key: &Key) -> String {
         let rollout = self.rollouts.get().and_then(|r| r.get(&ObjectRef::new(&key.name).within(&key.namespace)));
-        let adopted = rollout.and_then(|r| r.0.as_ref().ok()?.spec.route.adopt.as_ref().map(|a| a.name.clone()));
+        let adopted = rollout.and_then(|r| r.uses.as_ref().ok()?.adopted.as_deref().map(str::to_owned));
         adopted.unwrap_or_else(|| key.name.clone())
     }
 
     /// Revisions on record for a rollout.
     pub fn recorded(&self, key: &Key) -> BTreeSet<RevisionId> {
         let Some(scope) = self.scope(&key.namespace) else { return BTreeSet::new() };
-        let of = |record: &Arc<ControllerRevision>| {
-            let mine =
-                record.namespace().as_deref() == Some(key.namespace.as_str()) && record.labels().get(ROLLOUT_LABEL) == Some(&key.name);
-            mine.then(|| record.labels().get(REVISION_LABEL).cloned()).flatten().map(RevisionId::new)
-        };
-        scope.records.state().iter().filter_map(of).collect()
+        let records = scope.records.group(&key.namespace, &Group::Rollout(key.name.clone()));
+        records.iter().filter_map(|record| record.labels().get(REVISION_LABEL).map(RevisionId::new)).collect()
     }
 
     /// Workloads, Services, slices and pods of a rollout.
@@ -150,42 +150,30 @@ impl Stores {
         self.scope(&owner.namespace).map(|s| s.workloads.foreign(owner, revision, service)).unwrap_or_default()
     }
 
-    /// Every Service of a namespace.
-    pub fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
-        self.scope(namespace).map(|s| s.workloads.services(namespace)).unwrap_or_default()
+    /// Every Service of a namespace that may select pods of `rollout`.
+    pub fn services(&self, namespace: &str, rollout: &str) -> impl Iterator<Item = Arc<Service>> {
+        self.scope(namespace).map(|scope| scope.workloads.services(namespace, rollout)).into_iter().flatten()
     }
 
     /// Rollouts that a change may concern.
     fn concerned(&self, touched: &Touched) -> Vec<Key> {
         let key = |namespace: &str, name: &str| Key { namespace: namespace.to_owned(), name: name.to_owned() };
         // A walk over all rollouts that copies only what it finds: for a thousand of them it takes microseconds.
-        let users = |namespace: &str, uses: &dyn Fn(&ModelRollout) -> bool| -> Vec<Key> {
-            let mine =
-                |one: &DeserializeGuard<ModelRollout>| one.meta().namespace.as_deref() == Some(namespace) && one.0.as_ref().is_ok_and(uses);
+        let users = |namespace: &str, uses: &dyn Fn(&Uses, &Card) -> bool| -> Vec<Key> {
+            let mine = |one: &Card| one.meta().namespace.as_deref() == Some(namespace) && one.uses.as_ref().is_ok_and(|all| uses(all, one));
             let found = self.rollouts.get().map(|all| all.state_filter(mine)).unwrap_or_default();
             found.iter().map(|one| key(namespace, &one.name_any())).collect()
         };
         match touched {
             Touched::Child { namespace, rollout } => vec![key(namespace, rollout)],
-            Touched::Service { namespace, name } => users(namespace, &|r| uses_service(r, name)),
-            Touched::Policy { namespace, name } => users(namespace, &|r| r.spec.policy_ref.name == *name),
-            Touched::Route { namespace, name } => users(namespace, &|r| match &r.spec.route.adopt {
-                Some(adopted) => adopted.name == *name,
-                None => r.metadata.name.as_ref() == Some(name),
+            Touched::Service { namespace, name } => users(namespace, &|all, _| all.services.iter().any(|one| **one == **name)),
+            Touched::Policy { namespace, name } => users(namespace, &|all, _| *all.policy == **name),
+            Touched::Route { namespace, name } => users(namespace, &|all, one| match &all.adopted {
+                Some(adopted) => **adopted == **name,
+                None => one.meta().name.as_ref() == Some(name),
             }),
         }
     }
-}
-
-/// Whether a rollout serves, tries, keeps or compares with the Service of this name, or is about to.
-fn uses_service(rollout: &ModelRollout, service: &str) -> bool {
-    let spec = &rollout.spec;
-    let meant = [spec.baseline.as_ref().map(|b| &b.backend_ref), spec.workload.backend_ref.as_ref()];
-    let status = rollout.status.as_ref();
-    let arms = [status.and_then(|s| s.stable.as_ref()), status.and_then(|s| s.candidate.as_ref())];
-    let previous = status.and_then(|s| s.probation.as_ref()).map(|p| &p.previous);
-    meant.into_iter().flatten().any(|backend| backend.name == service)
-        || arms.into_iter().chain([previous]).flatten().any(|arm| arm.service == service)
 }
 
 /// What a watch saw change.
@@ -202,6 +190,7 @@ impl From<workload::Touched> for Touched {
         match touched.group {
             Group::Rollout(rollout) => Self::Child { namespace, rollout },
             Group::Service(name) => Self::Service { namespace, name },
+            Group::Route(name) => Self::Route { namespace, name },
         }
     }
 }
@@ -209,8 +198,8 @@ impl From<workload::Touched> for Touched {
 impl Scope {
     async fn ready(&self) -> Result<(), WatchEnded> {
         self.policies.wait_until_ready().await.map_err(|_| WatchEnded)?;
-        self.routes.wait_until_ready().await.map_err(|_| WatchEnded)?;
-        self.records.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.routes.ready().await.map_err(|_| WatchEnded)?;
+        self.records.ready().await.map_err(|_| WatchEnded)?;
         self.workloads.ready().await.map_err(|_| WatchEnded)
     }
 
@@ -225,26 +214,26 @@ impl Scope {
         let of_policies =
             quiet(of_policies, "EvaluationPolicy", |p| Some(Touched::Policy { namespace: p.namespace()?, name: p.name_any() }));
 
-        let writer = reflector::store::Writer::new(gateway::resource());
-        let routes = writer.as_reader();
+        let of_route = Sorting { groups: |route: &DynamicObject| vec![Group::Route(route.name_any())], mark: mark_of_route };
         let api = gateway::api(client, namespace.as_deref());
-        let trim = |route: &mut DynamicObject| route.metadata.managed_fields = None;
-        let of_routes = watcher(api, config.clone()).default_backoff().modify(trim).reflect(writer).touched_objects();
-        let of_routes = quiet(of_routes, "HTTPRoute", |r| Some(Touched::Route { namespace: r.namespace()?, name: r.name_any() }));
+        let (routes, of_routes) = follow(watcher(api, config.clone()), "HTTPRoute", gateway::trim, of_route);
 
-        let (records, writer) = reflector::store();
         let api: Api<ControllerRevision> = match &namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
-        let trim = |record: &mut ControllerRevision| {
-            record.metadata.managed_fields = None;
-            record.data = None;
-        };
-        let of_records = watcher(api, config.labels(ROLLOUT_LABEL)).default_backoff().modify(trim).reflect(writer).touched_objects();
-        let of_records = quiet(of_records, "ControllerRevision", |r| {
-            Some(Touched::Child { namespace: r.namespace()?, rollout: r.labels().get(ROLLOUT_LABEL)?.clone() })
+        let of_rollout = Sorting::by(|record: &ControllerRevision| {
+            record
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|all| all.get(ROLLOUT_LABEL))
+                .map(|name| Group::Rollout(name.clone()))
+                .into_iter()
+                .collect()
         });
+        let events = watcher(api, config.labels(ROLLOUT_LABEL));
+        let (records, of_records) = follow(events, "ControllerRevision", trim_record, of_rollout);
 
         let (workloads, of_workloads) = workload::Stores::watch(client, namespace.as_deref());
         let of_workloads = of_workloads.map(Touched::from).boxed();
@@ -265,18 +254,50 @@ fn quiet<K: Send + 'static>(
         .boxed()
 }
 
-/// Drops what nobody reads from a rollout before it is kept.
-pub fn trim_rollout(rollout: &mut DeserializeGuard<ModelRollout>) {
-    rollout.meta_mut().managed_fields = None;
-    if let Ok(rollout) = &mut rollout.0 {
-        rollout.spec.workload.template = None;
-        rollout.spec.route.template = None;
-        if let Some(status) = &mut rollout.status {
-            status.checkpoint = None;
-            status.decisions.clear();
-            status.evidence.clear();
-        }
+/// Keeps what a watch tells in an index, and tells what it concerns.
+fn follow<K>(
+    events: impl futures::Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
+    kind: &'static str,
+    trim: fn(&mut K),
+    sorting: Sorting<K>,
+) -> (Index<K>, BoxStream<'static, Touched>)
+where
+    K: Resource + Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    let (kept, mut writer) = index(sorting);
+    let events = events.default_backoff().modify(trim).flat_map(move |event| {
+        let concerned = match event {
+            Ok(event) => writer.apply(&event),
+            Err(error) => {
+                warn!(kind, %error, "a watch was interrupted; it starts again");
+                BTreeSet::new()
+            }
+        };
+        stream::iter(concerned.into_iter().map(|(namespace, group)| workload::Touched { namespace, group }.into()))
+    });
+    (kept, events.boxed())
+}
+
+/// The one host of a route; a route for several, for none or for a pattern may compete with any.
+fn mark_of_route(route: &DynamicObject) -> u64 {
+    let hosts = route.data.pointer("/spec/hostnames").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    match hosts {
+        [host] => host.as_str().filter(|host| !host.starts_with('*')).map_or(0, mark),
+        _ => 0,
     }
+}
+
+/// Of a record only its labels are read.
+fn trim_record(record: &mut ControllerRevision) {
+    let meta = std::mem::take(&mut record.metadata);
+    record.metadata = ObjectMeta {
+        name: meta.name,
+        namespace: meta.namespace,
+        resource_version: meta.resource_version,
+        labels: meta.labels,
+        ..ObjectMeta::default()
+    };
+    record.data = None;
 }
 
 /// How long a start waits for the stores.

@@ -8,7 +8,7 @@ use super::*;
 
 /// Rollouts as the controller keeps them, and the stores that ask them.
 fn stores(rollouts: &[Value]) -> Stores {
-    let mut writer: Writer<DeserializeGuard<ModelRollout>> = Writer::default();
+    let mut writer: Writer<Card> = Writer::default();
     for one in rollouts {
         writer.apply_watcher_event(&watcher::Event::Apply(serde_json::from_value(one.clone()).unwrap()));
     }

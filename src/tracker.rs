@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rollout_core::evidence::{Arms, Checkpoint, Evidence, History, Query, Readings};
@@ -83,7 +83,7 @@ pub struct Watched {
 
 #[derive(Debug)]
 struct Tracked {
-    watched: Watched,
+    watched: Arc<Watched>,
     evidence: Evidence,
     /// A weight change that the evidence has not been told of, since it lies after the instants folded so far.
     pending_move: Option<DateTime<Utc>>,
@@ -101,7 +101,7 @@ pub struct Outcome {
     /// The rollout.
     pub key: Key,
     /// What it was watched as.
-    pub watched: Watched,
+    pub watched: Arc<Watched>,
     /// The failure, when it must go and no rollback is on its way yet.
     pub failure: Option<Failure>,
     /// Whether the reconciler should look.
@@ -114,8 +114,13 @@ pub struct Outcome {
 #[derive(Debug, Default)]
 pub struct Tracker {
     rollouts: Mutex<BTreeMap<Key, Tracked>>,
+    /// Plans in use by hash: rollouts of one policy with the same stages have one in common.
+    plans: Mutex<BTreeMap<String, Weak<Plan>>>,
     /// Whether the past of some rollout is being read: one at a time, so that it never crowds out the instants.
     recalling: AtomicBool,
+    /// Whether history is being folded in, for rollouts that are a little behind and for those that are far behind. What falls behind
+    /// meanwhile is read together next, rather than each on its own.
+    replaying: [AtomicBool; 2],
 }
 
 /// A rollout whose champion's past is to be read.
@@ -124,7 +129,19 @@ pub struct Recall {
     /// The rollout.
     pub key: Key,
     /// What it was watched as.
-    pub watched: Watched,
+    pub watched: Arc<Watched>,
+}
+
+/// Rollouts that are as far behind as this are read apart, so that days of one never hold up seconds of the others.
+const FAR: TimeDelta = TimeDelta::minutes(15);
+
+/// Rollouts whose history is folded in together.
+#[derive(Clone, Debug)]
+pub struct Lot {
+    /// Whether they are far behind.
+    far: bool,
+    /// The rollouts; never none.
+    pub members: Vec<Behind>,
 }
 
 /// A rollout that has history to fold in before it can be judged.
@@ -132,16 +149,10 @@ pub struct Recall {
 pub struct Behind {
     /// The rollout.
     pub key: Key,
-    /// Where its history is.
-    pub server: Server,
-    /// What to ask for.
-    pub queries: BTreeSet<Query>,
+    /// What it was watched as.
+    pub watched: Arc<Watched>,
     /// The last instant that was folded in.
     pub last: DateTime<Utc>,
-    /// Distance of the instants.
-    pub interval: TimeDelta,
-    /// Range that an instant may look back.
-    pub lookback: TimeDelta,
 }
 
 impl Tracker {
@@ -155,7 +166,8 @@ impl Tracker {
     }
 
     /// Watches a rollout as the reconciler sees it now; evidence of the same attempt goes on.
-    pub fn watch(&self, key: &Key, watched: Watched) {
+    pub fn watch(&self, key: &Key, mut watched: Watched) {
+        watched.plan = self.shared(watched.plan);
         let mut rollouts = self.lock();
         match rollouts.get_mut(key) {
             Some(tracked) if tracked.watched.identity == watched.identity => {
@@ -166,13 +178,24 @@ impl Tracker {
                     tracked.judgement = None;
                 }
                 tracked.escaping = false;
-                tracked.watched = Watched { checkpoint: None, ..watched };
+                tracked.watched = Arc::new(Watched { checkpoint: None, ..watched });
             }
             _ => {
                 let tracked = Tracked::begin(watched);
                 rollouts.insert(key.clone(), tracked);
             }
         }
+    }
+
+    /// The same plan as other rollouts have it, so that a thousand of one shape hold it once.
+    fn shared(&self, plan: Arc<Plan>) -> Arc<Plan> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = plans.get(&plan.hash).and_then(Weak::upgrade).filter(|known| *known == plan) {
+            return known;
+        }
+        plans.retain(|_, plan| plan.strong_count() > 0);
+        plans.insert(plan.hash.clone(), Arc::downgrade(&plan));
+        plan
     }
 
     /// The judgement of this attempt and the checkpoint that goes with it; none when it is longer than status may hold.
@@ -221,20 +244,26 @@ impl Tracker {
     }
 
     /// Folds the answers of one instant into every rollout of this server, and judges.
-    pub fn absorb(&self, server: &Server, at: DateTime<Utc>, now: DateTime<Utc>, readings: impl Fn(&str) -> Arc<Readings>) -> Vec<Outcome> {
+    pub fn absorb(
+        &self,
+        server: &Server,
+        at: DateTime<Utc>,
+        now: DateTime<Utc>,
+        readings: impl Fn(&Watched) -> Arc<Readings>,
+    ) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (key, tracked) in self.lock().iter_mut() {
-            if tracked.watched.server != *server || tracked.catching_up || !is_due(&tracked.watched.plan, at) {
+            if tracked.watched.server != *server || tracked.catching_up || !is_due(&tracked.watched.plan, at) || self.waits(tracked, at) {
                 continue;
             }
-            let readings = readings(&key.namespace);
+            let readings = readings(&tracked.watched);
             // A rollout that came in while the server was asked has no answers yet, which is not the same as silence.
             if !Evidence::queries(&tracked.watched.plan, &tracked.watched.arms).iter().all(|q| readings.contains_key(q)) {
                 continue;
             }
             outcomes.extend(tracked.fold(at, now, &readings).map(|(failure, wake)| Outcome {
                 key: key.clone(),
-                watched: tracked.watched.clone(),
+                watched: Arc::clone(&tracked.watched),
                 failure,
                 wake,
                 unmeasurable: tracked.unmeasurable(),
@@ -244,13 +273,19 @@ impl Tracker {
     }
 
     /// Looks between two instants whether a candidate has crossed what one sample can cross, and says which must go. The evidence stays as it is.
-    pub fn glance(&self, server: &Server, at: DateTime<Utc>, readings: impl Fn(&str) -> Arc<Readings>) -> Vec<Outcome> {
+    pub fn glance(&self, server: &Server, at: DateTime<Utc>, readings: impl Fn(&Watched) -> Arc<Readings>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (key, tracked) in self.lock().iter_mut().filter(|(_, t)| t.watched.server == *server && t.is_glanced_at(at)) {
             let watched = &tracked.watched;
-            let Some(failure) = glance(&watched.plan, &tracked.evidence, &watched.arms, at, &readings(&key.namespace)) else { continue };
+            let Some(failure) = glance(&watched.plan, &tracked.evidence, &watched.arms, at, &readings(watched)) else { continue };
             let unmeasurable = Vec::new();
-            outcomes.push(Outcome { key: key.clone(), watched: watched.clone(), failure: Some(failure.clone()), wake: true, unmeasurable });
+            outcomes.push(Outcome {
+                key: key.clone(),
+                watched: Arc::clone(watched),
+                failure: Some(failure.clone()),
+                wake: true,
+                unmeasurable,
+            });
             tracked.escaping = true;
             // Who decides before the next instant decides on this.
             if let Some(judgement) = &mut tracked.judgement {
@@ -265,26 +300,28 @@ impl Tracker {
         self.lock().get(key).is_some_and(|tracked| tracked.escaping)
     }
 
-    /// Rollouts with history to fold in; each is returned once, until [`Self::caught_up`] says it is done.
-    pub fn behind(&self, now: DateTime<Utc>) -> Vec<Behind> {
-        let mut found = Vec::new();
-        for (key, tracked) in self.lock().iter_mut() {
-            let watched = &tracked.watched;
-            let last = tracked.evidence.last_instant();
-            if tracked.catching_up || now - last <= watched.plan.interval * 3 {
+    /// Rollouts with history to fold in, together as far as they are about as far behind; each lot is ended by [`Self::caught_up`].
+    pub fn behind(&self, now: DateTime<Utc>) -> Vec<Lot> {
+        let mut rollouts = self.lock();
+        let mut lots = Vec::new();
+        for (far, replaying) in [false, true].into_iter().zip(&self.replaying) {
+            if replaying.load(Ordering::Acquire) {
                 continue;
             }
-            tracked.catching_up = true;
-            found.push(Behind {
-                key: key.clone(),
-                server: watched.server.clone(),
-                queries: Evidence::queries(&watched.plan, &watched.arms),
-                last,
-                interval: watched.plan.interval,
-                lookback: Evidence::lookback(&watched.plan),
-            });
+            let mut members = Vec::new();
+            for (key, tracked) in rollouts.iter_mut().filter(|(_, tracked)| !tracked.catching_up) {
+                let last = tracked.evidence.last_instant();
+                if tracked.is_behind(now) && (now - last > FAR) == far {
+                    tracked.catching_up = true;
+                    members.push(Behind { key: key.clone(), watched: Arc::clone(&tracked.watched), last });
+                }
+            }
+            if !members.is_empty() {
+                replaying.store(true, Ordering::Release);
+                lots.push(Lot { far, members });
+            }
         }
-        found
+        lots
     }
 
     /// The next new attempt whose champion's past is not known, while no other is being read; ended by [`Self::recalled`].
@@ -296,7 +333,7 @@ impl Tracker {
         let (key, tracked) = rollouts.iter_mut().find(|(_, tracked)| tracked.forgetful)?;
         tracked.forgetful = false;
         self.recalling.store(true, Ordering::Release);
-        Some(Recall { key: key.clone(), watched: tracked.watched.clone() })
+        Some(Recall { key: key.clone(), watched: Arc::clone(&tracked.watched) })
     }
 
     /// Gives the past to the attempt that it was read for, if that is still on.
@@ -307,16 +344,37 @@ impl Tracker {
         self.recalling.store(false, Ordering::Release);
     }
 
-    /// Folds recorded samples in, instant by instant, exactly as they would have been live.
-    pub fn caught_up(&self, behind: &Behind, to: DateTime<Utc>, readings: &Readings) {
+    /// Folds recorded samples in up to `to`, instant by instant, exactly as they would have been live.
+    pub fn replayed(&self, behind: &mut Behind, to: DateTime<Utc>, readings: &Readings) {
+        let interval = behind.watched.plan.interval;
         let mut rollouts = self.lock();
-        let Some(tracked) = rollouts.get_mut(&behind.key) else { return };
-        let mut at = aligned_after(behind.last, behind.interval);
+        let Some(tracked) = rollouts.get_mut(&behind.key).filter(|tracked| tracked.watched.identity == behind.watched.identity) else {
+            return;
+        };
+        let mut at = aligned_after(behind.last, interval);
         while at <= to {
             tracked.advance(at, readings);
-            at += behind.interval;
+            behind.last = at;
+            at += interval;
         }
-        tracked.catching_up = false;
+    }
+
+    /// The history of a lot is folded in: its rollouts are judged at instants again.
+    pub fn caught_up(&self, lot: &Lot) {
+        let mut rollouts = self.lock();
+        for one in &lot.members {
+            if let Some(tracked) = rollouts.get_mut(&one.key) {
+                tracked.catching_up = false;
+            }
+        }
+        let [near, far] = &self.replaying;
+        (if lot.far { far } else { near }).store(false, Ordering::Release);
+    }
+
+    /// Whether this rollout waits for the history that is being read for others, to be the next.
+    fn waits(&self, tracked: &Tracked, at: DateTime<Utc>) -> bool {
+        let [near, _] = &self.replaying;
+        tracked.is_behind(at) && at - tracked.evidence.last_instant() <= FAR && near.load(Ordering::Acquire)
     }
 }
 
@@ -326,6 +384,10 @@ impl Tracked {
         let plan = &self.watched.plan;
         let exposed = self.watched.exposure > Exposure::ZERO;
         exposed && !self.catching_up && !self.escaping && is_multiple(at, between(plan)) && !is_due(plan, at)
+    }
+
+    fn is_behind(&self, now: DateTime<Utc>) -> bool {
+        now - self.evidence.last_instant() > self.watched.plan.interval * 3
     }
 
     fn begin(watched: Watched) -> Self {
@@ -347,7 +409,7 @@ impl Tracked {
         });
         let pending_move = (watched.step_started >= from).then_some(watched.step_started);
         Self {
-            watched: Watched { checkpoint: None, ..watched },
+            watched: Arc::new(Watched { checkpoint: None, ..watched }),
             evidence,
             pending_move,
             judgement: None,
@@ -445,4 +507,4 @@ pub fn aligned_after(at: DateTime<Utc>, interval: TimeDelta) -> DateTime<Utc> {
 
 #[cfg(test)]
 #[path = "tracker_tests.rs"]
-mod tests;
+pub(crate) mod tests;

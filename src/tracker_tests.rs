@@ -32,7 +32,8 @@ fn plan(interval: &str) -> Plan {
     validate(&rollout, &policy).unwrap()
 }
 
-fn watched(interval: &str, exposure: i32) -> Watched {
+/// A rollout of which the candidate has this share of the users.
+pub(crate) fn watched(interval: &str, exposure: i32) -> Watched {
     let plan = plan(interval);
     let arm = |revision: &str| Arm { namespace: "ns".into(), revision: Some(RevisionId::new(revision)), ..Arm::default() };
     let serving = |revision: &str| Serving {
@@ -71,7 +72,10 @@ fn answers(of: &Questions, at: DateTime<Utc>, nan: f64) -> Arc<Readings> {
     let labels = |revision: &str| BTreeMap::from([("pod".into(), "p".into()), ("espalier_dev_revision".into(), revision.to_owned())]);
     let answer = |query: &Query| {
         let value = if query.as_str().starts_with("nonfinite") { nan } else { 1.0 };
-        Reading::Series(vec![Arc::new(Series { labels: labels(CANDIDATE), samples: vec![Sample { at: at.timestamp_millis(), value }] })])
+        Reading::Series(vec![Arc::new(Series {
+            labels: labels(CANDIDATE).into(),
+            samples: vec![Sample { at: at.timestamp_millis(), value }],
+        })])
     };
     Arc::new(of.values().flat_map(|(asked, _)| asked.values().flatten()).map(|query| (query.clone(), answer(query))).collect())
 }
@@ -151,4 +155,65 @@ fn a_crossing_between_instants_sends_one_rollback_and_whoever_decides_next_knows
     assert!(matches!(judgement.overall, Overall::Fail(_)));
     assert!(tracker.glances(time(2_750)).is_empty(), "the rollback is on its way");
     assert!(tracker.glance(&watched.server, time(2_750), |_| Arc::clone(&bad)).is_empty());
+}
+
+#[test]
+fn rollouts_with_a_gap_are_read_together_and_those_with_days_apart() {
+    let tracker = Tracker::default();
+    for (name, started) in [("new", 0), ("minute", -60_000), ("minutes", -120_000), ("day", -86_400_000)] {
+        let mut one = watched("1s", 10);
+        one.identity.started = time(started);
+        tracker.watch(&key(name), one);
+    }
+    let names = |lots: &[Lot]| -> Vec<Vec<String>> {
+        lots.iter().map(|lot| lot.members.iter().map(|one| one.key.name.clone()).collect()).collect()
+    };
+    let lots = tracker.behind(time(1_000));
+    assert_eq!(names(&lots), [vec!["minute".to_owned(), "minutes".to_owned()], vec!["day".to_owned()]]);
+    let mut late = watched("1s", 10);
+    late.identity.started = time(-60_000);
+    tracker.watch(&key("late"), late);
+    assert!(tracker.behind(time(2_000)).is_empty(), "what comes meanwhile waits and is read together next");
+    let answers = answers(&tracker.questions(time(2_000)), time(1_990), 0.0);
+    let server = Server::plain("http://p:9090").unwrap();
+    let judged = tracker.absorb(&server, time(2_000), time(2_000), |_| Arc::clone(&answers));
+    let judged: Vec<&str> = judged.iter().map(|outcome| outcome.key.name.as_str()).collect();
+    assert_eq!(judged, ["new"], "nothing is judged over the gap that is about to be read");
+    tracker.caught_up(&lots[0]);
+    assert_eq!(names(&tracker.behind(time(2_000)))[0], ["late", "minute", "minutes"], "the far one is still being read");
+}
+
+#[test]
+fn history_in_pieces_is_folded_as_if_it_had_been_live() {
+    let (whole, pieces) = (Tracker::default(), Tracker::default());
+    let one = Watched { step_started: time(-60_000), ..watched("1s", 10) };
+    let one = Watched { identity: Identity { started: time(-60_000), ..one.identity }, ..one };
+    let queries: Questions = {
+        whole.watch(&key("digits"), one.clone());
+        whole.questions(time(0))
+    };
+    let readings = |at: i64| answers(&queries, time(at), 0.0);
+    pieces.watch(&key("digits"), one.clone());
+    let mut lot = pieces.behind(time(0));
+    for second in -59..=0 {
+        let at = second * 1_000;
+        whole.absorb(&one.server, time(at), time(at), |_| readings(at - 10));
+        pieces.replayed(&mut lot[0].members[0], time(at), &readings(at - 10));
+    }
+    pieces.caught_up(&lot[0]);
+    let evidence = |tracker: &Tracker| tracker.lock()[&key("digits")].evidence.clone();
+    assert_eq!(evidence(&pieces), evidence(&whole));
+}
+
+#[test]
+fn rollouts_of_one_shape_have_one_plan_in_common() {
+    let tracker = Tracker::default();
+    for name in ["a", "b"] {
+        tracker.watch(&key(name), watched("1s", 10));
+    }
+    tracker.watch(&key("other"), watched("2s", 10));
+    let rollouts = tracker.lock();
+    let plan = |name: &str| Arc::clone(&rollouts[&key(name)].watched.plan);
+    assert!(Arc::ptr_eq(&plan("a"), &plan("b")));
+    assert!(!Arc::ptr_eq(&plan("a"), &plan("other")));
 }

@@ -2,12 +2,14 @@
 //! Does no IO. NaN and infinite samples are passed on as they are; judging them is the core's work.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 
 use rollout_core::evidence::{Sample, Series};
 use rollout_core::verdict::Unmeasurable;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::labels::Labels;
 
 /// The answer of a server, before anything is made of its body.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +45,10 @@ impl Failure {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Answer<'a> {
     status: String,
-    #[serde(default)]
-    data: Option<Data>,
+    #[serde(default, borrow)]
+    data: Option<Data<'a>>,
     #[serde(default, rename = "errorType")]
     error_type: Option<String>,
     #[serde(default)]
@@ -58,21 +60,86 @@ struct Answer {
 /// Only `matrix` is what was asked for; the others are known so that the message can name them.
 #[derive(Deserialize)]
 #[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data {
-    Matrix(Vec<RawSeries>),
+enum Data<'a> {
+    #[serde(borrow)]
+    Matrix(Vec<RawSeries<'a>>),
     Vector(IgnoredAny),
     Scalar(IgnoredAny),
     String(IgnoredAny),
 }
 
 #[derive(Deserialize)]
-struct RawSeries {
-    metric: BTreeMap<String, String>,
+struct RawSeries<'a> {
+    #[serde(borrow)]
+    metric: RawLabels<'a>,
     #[serde(default)]
-    values: Vec<(f64, String)>,
+    values: Vec<RawSample>,
     /// Present only for native histograms.
     #[serde(default)]
     histograms: Option<IgnoredAny>,
+}
+
+/// Labels where they lie in the body, sorted by name: thousands of series are read at every instant, and most labels are known already.
+struct RawLabels<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+/// One text that is copied only where it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawLabels<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = RawLabels<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("labels")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::with_capacity(8);
+                while let Some((Text(name), Text(value))) = map.next_entry()? {
+                    pairs.push((name, value));
+                }
+                pairs.sort();
+                Ok(RawLabels(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// A sample, or what was sent in place of one.
+enum RawSample {
+    Sample(Sample),
+    Odd(f64, String),
+}
+
+impl<'de> Deserialize<'de> for RawSample {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pair;
+        impl<'de> Visitor<'de> for Pair {
+            type Value = RawSample;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time and a value")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<RawSample, A::Error> {
+                let short = |length| serde::de::Error::invalid_length(length, &"a time and a value");
+                let seconds: f64 = pair.next_element()?.ok_or_else(|| short(0))?;
+                let Text(text) = pair.next_element()?.ok_or_else(|| short(1))?;
+                if pair.next_element::<IgnoredAny>()?.is_some() {
+                    return Err(short(3));
+                }
+                Ok(match (milliseconds(seconds), text.parse::<f64>()) {
+                    (Some(at), Ok(value)) => RawSample::Sample(Sample { at, value }),
+                    _ => RawSample::Odd(seconds, text.into_owned()),
+                })
+            }
+        }
+        deserializer.deserialize_seq(Pair)
+    }
 }
 
 /// What is read of an answer that does not have the expected form.
@@ -90,12 +157,12 @@ struct Kind {
     result_type: Option<String>,
 }
 
-/// The series of `raw`, oldest sample first.
-pub(super) fn series(raw: Raw<'_>) -> Result<Vec<Series>, Failure> {
+/// The series of `raw`, oldest sample first; those that have labels of `known` share them.
+pub(super) fn series(raw: Raw<'_>, known: &Labels) -> Result<Vec<Series>, Failure> {
     if !is_json(raw.content_type) {
         return Err(not_json(raw));
     }
-    let answer: Answer = match serde_json::from_slice(raw.body) {
+    let answer: Answer<'_> = match serde_json::from_slice(raw.body) {
         Ok(answer) => answer,
         Err(error) => return Err(malformed(raw, &error)),
     };
@@ -106,7 +173,7 @@ pub(super) fn series(raw: Raw<'_>) -> Result<Vec<Series>, Failure> {
         return Err(Failure::Query(Unmeasurable::Partial { warning: brief(&warnings.join("; ")).into_owned() }));
     }
     match answer.data {
-        Some(Data::Matrix(list)) => list.into_iter().map(|one| convert(one, raw.address)).collect(),
+        Some(Data::Matrix(list)) => list.into_iter().map(|one| convert(one, raw.address, known)).collect(),
         Some(Data::Vector(_)) => Err(wrong_type("vector")),
         Some(Data::Scalar(_)) => Err(wrong_type("scalar")),
         Some(Data::String(_)) => Err(wrong_type("string")),
@@ -116,7 +183,8 @@ pub(super) fn series(raw: Raw<'_>) -> Result<Vec<Series>, Failure> {
 
 /// The series of a saved answer, oldest sample first, or why there are none to trust.
 pub fn read_answer(body: &[u8]) -> Result<Vec<Series>, Unmeasurable> {
-    series(Raw { address: "the file", status: 200, content_type: "application/json", body }).map_err(Failure::into_reason)
+    series(Raw { address: "the file", status: 200, content_type: "application/json", body }, &Labels::default())
+        .map_err(Failure::into_reason)
 }
 
 fn is_json(content_type: &str) -> bool {
@@ -124,22 +192,25 @@ fn is_json(content_type: &str) -> bool {
     media == "application/json" || media.ends_with("+json")
 }
 
-fn convert(raw: RawSeries, address: &str) -> Result<Series, Failure> {
+fn convert(raw: RawSeries<'_>, address: &str, known: &Labels) -> Result<Series, Failure> {
+    let RawLabels(labels) = raw.metric;
     if raw.histograms.is_some() {
-        let name = raw.metric.get("__name__").map_or("a series", String::as_str);
+        let name = labels.iter().find(|(name, _)| name == "__name__").map_or("a series", |(_, value)| value.as_ref());
         let found = format!("native histogram {}", brief(name));
         return Err(Failure::Query(Unmeasurable::WrongType { found, expected: "counters or gauges (float samples)".to_owned() }));
     }
     let mut samples = Vec::with_capacity(raw.values.len());
-    for (seconds, text) in raw.values {
-        let (Some(at), Ok(value)) = (milliseconds(seconds), text.parse::<f64>()) else {
-            let message = format!("{address} sent a sample that is not a number: time {seconds}, value {}", brief(&text));
-            return Err(Failure::Query(Unmeasurable::Unavailable { message }));
-        };
-        samples.push(Sample { at, value });
+    for one in raw.values {
+        match one {
+            RawSample::Sample(sample) => samples.push(sample),
+            RawSample::Odd(seconds, text) => {
+                let message = format!("{address} sent a sample that is not a number: time {seconds}, value {}", brief(&text));
+                return Err(Failure::Query(Unmeasurable::Unavailable { message }));
+            }
+        }
     }
     samples.sort_by_key(|sample| sample.at);
-    Ok(Series { labels: raw.metric, samples })
+    Ok(Series { labels: known.shared(&labels), samples })
 }
 
 /// Unix seconds as sent, to whole milliseconds. An f64 carries them exactly until far beyond year 9999.
@@ -149,7 +220,7 @@ fn milliseconds(seconds: f64) -> Option<i64> {
     (rounded.is_finite() && rounded.abs() < 9.0e15).then_some(rounded as i64)
 }
 
-fn refused(raw: Raw<'_>, answer: &Answer) -> Failure {
+fn refused(raw: Raw<'_>, answer: &Answer<'_>) -> Failure {
     let kind = answer.error_type.as_deref().unwrap_or("error");
     let words = answer.error.as_deref().unwrap_or("no message");
     let message = format!("{} refused the query with {kind} (HTTP {}): {}", raw.address, raw.status, brief(words));
@@ -205,7 +276,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Vec<Series>, Failure> {
-        series(Raw { address: "http://p", status: 200, content_type: "application/json", body: body.as_bytes() })
+        series(Raw { address: "http://p", status: 200, content_type: "application/json", body: body.as_bytes() }, &Labels::default())
     }
 
     fn matrix(result: &str) -> String {

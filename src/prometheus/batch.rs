@@ -1,10 +1,10 @@
-//! All queries of one instant for all rollouts of a server, and each namespace's view of the answers.
+//! All queries of one instant for all rollouts of a server, sent once each.
 //! A server that is down is asked once per gathering until it is back; nothing here judges a sample.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -17,6 +17,8 @@ use tracing::{info, warn};
 
 use super::answer::Failure;
 use super::client::{BODY_LIMIT, Client, Exchange};
+use super::gathered::Gathered;
+use super::labels::Labels;
 use super::server::{Server, ServerError};
 
 /// Requests in flight per server, when nothing else is said.
@@ -54,27 +56,11 @@ pub struct Snapshot {
     pub problem: Option<String>,
 }
 
-/// Answers of one server at one instant.
-#[derive(Debug)]
-pub struct Gathered {
-    /// The instant that was asked for.
-    pub at: DateTime<Utc>,
-    readings: Readings,
-    asked: BTreeMap<String, BTreeSet<Query>>,
-    shelves: OnceLock<BTreeMap<Query, Shelf>>,
-    views: Mutex<BTreeMap<String, Arc<Readings>>>,
-}
-
-/// Positions of one reading's series: by the namespaces that they name, and those that name none.
-#[derive(Debug, Default)]
-struct Shelf {
-    by_namespace: BTreeMap<String, Vec<usize>>,
-    for_all: Vec<usize>,
-}
-
 #[derive(Debug)]
 struct Link {
     client: Client,
+    /// Labels in the answers about instants.
+    labels: Labels,
     permits: Semaphore,
     rest: Duration,
     health: Mutex<Health>,
@@ -143,7 +129,19 @@ impl Servers {
             Ok(link) => link.ask_all(&queries, Span::Instant { at, lookback }).await,
             Err(error) => all_failed(&queries, &Unmeasurable::Unavailable { message: error.to_string() }),
         };
-        Gathered { at, readings, asked: asked.clone(), shelves: OnceLock::new(), views: Mutex::default() }
+        Gathered::of(at, readings, asked)
+    }
+
+    /// The raw samples of every query of `asked` (by namespace) after `from` and up to `to`, as [`Self::history`] reads them.
+    pub async fn recorded(
+        &self,
+        server: &Server,
+        asked: &BTreeMap<String, BTreeSet<Query>>,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Gathered {
+        let queries = asked.values().flatten().cloned().collect();
+        Gathered::of(to, self.history(server, &queries, from, to).await, asked)
     }
 
     /// The raw samples of every query after `from` and up to `to`, for replay after a restart.
@@ -178,99 +176,13 @@ impl Servers {
                 None => Client::new(server.clone(), self.body_limit)?,
                 Some(exchange) => Client::instead(server.clone(), self.body_limit, Arc::clone(exchange)),
             },
+            labels: Labels::nameless(),
             permits: Semaphore::new(self.concurrency),
             rest: self.rest,
             health: Mutex::default(),
         });
         links.insert(server.clone(), Arc::clone(&link));
         Ok(link)
-    }
-}
-
-impl Gathered {
-    /// The readings that `namespace` asked for, with the series that may be its own.
-    ///
-    /// Series that plainly belong to other namespaces are left out, so that hundreds of rollouts do not each look at all
-    /// series. Whether a series belongs to an arm is still for the reader to decide. Made once per namespace, then shared.
-    pub fn for_namespace(&self, namespace: &str) -> Arc<Readings> {
-        if let Some(view) = lock(&self.views).get(namespace) {
-            return Arc::clone(view);
-        }
-        let shelves = self.shelves.get_or_init(|| self.sort());
-        let wanted = self.asked.get(namespace).into_iter().flatten();
-        let view: Readings = wanted
-            .filter_map(|query| {
-                let reading = match (self.readings.get(query)?, shelves.get(query)) {
-                    (Reading::Series(series), Some(shelf)) => Reading::Series(shelf.pick(namespace, series)),
-                    (reading, _) => reading.clone(),
-                };
-                Some((query.clone(), reading))
-            })
-            .collect();
-        let view = Arc::new(view);
-        lock(&self.views).insert(namespace.to_owned(), Arc::clone(&view));
-        view
-    }
-
-    /// How each query ended: `ok`, or the category of what went wrong.
-    pub fn outcomes(&self) -> impl Iterator<Item = &'static str> {
-        self.readings.values().map(|reading| match reading {
-            Reading::Series(_) => "ok",
-            Reading::Failed(problem) => problem.category(),
-        })
-    }
-
-    /// Every reading, unfiltered.
-    pub const fn readings(&self) -> &Readings {
-        &self.readings
-    }
-
-    fn sort(&self) -> BTreeMap<Query, Shelf> {
-        self.readings
-            .iter()
-            .filter_map(|(query, reading)| match reading {
-                // Only default arms end in "any workload with this label"; arms with matchers of their own may be anywhere.
-                Reading::Series(series) if query.as_str().ends_with("!=\"\"}") => Some((query.clone(), self.shelve(series))),
-                _ => None,
-            })
-            .collect()
-    }
-
-    fn shelve(&self, series: &[Arc<Series>]) -> Shelf {
-        let mut shelf = Shelf::default();
-        for (position, one) in series.iter().enumerate() {
-            let Some(claimants) = self.claimants(one) else {
-                shelf.for_all.push(position);
-                continue;
-            };
-            for namespace in claimants {
-                shelf.by_namespace.entry(namespace.clone()).or_default().push(position);
-            }
-        }
-        shelf
-    }
-
-    /// The asking namespaces that `series` may belong to; `None` when it does not say.
-    ///
-    /// It says so by `namespace`, by `exported_namespace`, or by the head of a gateway's `namespace_service_port`; an exporter's series that
-    /// names a pod but not that pod's namespace says nothing.
-    fn claimants(&self, series: &Series) -> Option<BTreeSet<&String>> {
-        let label = |name: &str| series.labels.get(name).map(String::as_str);
-        let (scraped, exported) = (label("namespace"), label("exported_namespace"));
-        let unsaid = exported.is_none() && series.labels.keys().any(|name| name.starts_with("exported_"));
-        if unsaid || (scraped.is_none() && exported.is_none()) {
-            return None;
-        }
-        let heads = series.labels.values().filter_map(|value| value.split_once('_').map(|(head, _)| head));
-        let named = scraped.into_iter().chain(exported).chain(heads);
-        Some(named.filter_map(|name| self.asked.get_key_value(name).map(|(namespace, _)| namespace)).collect())
-    }
-}
-
-impl Shelf {
-    fn pick(&self, namespace: &str, series: &[Arc<Series>]) -> Vec<Arc<Series>> {
-        let own = self.by_namespace.get(namespace).into_iter().flatten();
-        own.chain(&self.for_all).filter_map(|&position| series.get(position).map(Arc::clone)).collect()
     }
 }
 
@@ -310,7 +222,7 @@ impl Link {
             return Reading::Failed(reason);
         }
         let outcome = match span {
-            Span::Instant { at, lookback } => self.client.fetch(query, at, lookback).await,
+            Span::Instant { at, lookback } => self.client.fetch(query, at, lookback, &self.labels).await,
             Span::History { from, to } => pieces(&self.client, query, from, to).await,
         };
         match outcome {
@@ -424,11 +336,13 @@ fn all_failed(queries: &BTreeSet<&Query>, reason: &Unmeasurable) -> Readings {
 
 /// A range in pieces, joined per set of labels.
 async fn pieces(client: &Client, query: &Query, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<Series>, Failure> {
-    let mut joined: BTreeMap<BTreeMap<String, String>, Vec<Sample>> = BTreeMap::new();
+    let mut joined: BTreeMap<Arc<BTreeMap<String, String>>, Vec<Sample>> = BTreeMap::new();
+    // With the names of metrics: recordings are told apart by them.
+    let labels = Labels::default();
     let (mut start, mut chunk) = (from, HISTORY_CHUNK);
     while start < to {
         let end = to.min(start + chunk);
-        match client.fetch(query, end, end - start).await {
+        match client.fetch(query, end, end - start, &labels).await {
             Ok(series) => series.into_iter().for_each(|one| append(joined.entry(one.labels).or_default(), one.samples)),
             Err(Failure::TooLarge(_)) if chunk > HISTORY_LEAST => {
                 chunk = HISTORY_LEAST.max(chunk / 2);

@@ -14,6 +14,7 @@ use rollout_core::evidence::{Query, Series};
 use rollout_core::verdict::Unmeasurable;
 
 use super::answer::{self, Failure, Raw};
+use super::labels::Labels;
 use super::server::{Auth, Server, ServerError};
 
 /// Largest body that is read, in bytes: 16 MiB.
@@ -96,8 +97,8 @@ impl Client {
         &self.server
     }
 
-    /// The raw samples of `query` in the `range` that ends at `at`; both are sent in whole milliseconds.
-    pub(super) async fn fetch(&self, query: &Query, at: DateTime<Utc>, range: TimeDelta) -> Result<Vec<Series>, Failure> {
+    /// The raw samples of `query` in the `range` that ends at `at`; both are sent in whole milliseconds. Labels are shared with those of `labels`.
+    pub(super) async fn fetch(&self, query: &Query, at: DateTime<Utc>, range: TimeDelta, labels: &Labels) -> Result<Vec<Series>, Failure> {
         let form = form(&[
             ("query", &format!("{}[{}ms]", query.as_str(), range.num_milliseconds())),
             ("time", &seconds(at)),
@@ -109,7 +110,7 @@ impl Client {
             Transport::Instead(exchange) => self.instead_of_http(exchange.as_ref(), form, query).await?,
         };
         let Answer { status, content_type, body } = &answer;
-        answer::series(Raw { address: &self.server.address, status: *status, content_type, body })
+        answer::series(Raw { address: &self.server.address, status: *status, content_type, body }, labels)
     }
 
     async fn instead_of_http(&self, exchange: &dyn Exchange, form: String, query: &Query) -> Result<Answer, Failure> {

@@ -1,7 +1,7 @@
 //! All that is particular to `apps/v1` Deployment: where its parts are, what its conditions mean.
 //! Another kind is another file like this one and a line in [`super::Kind`].
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use rollout_core::observed::Cause;
 use serde_json::{Value, json};
 
@@ -26,6 +26,11 @@ pub(super) fn replicas(live: &Value) -> i64 {
 /// The change that sets the number of pods and nothing else.
 pub(super) fn scale(replicas: i32) -> Value {
     json!({"spec": {"replicas": replicas}})
+}
+
+/// Whether a condition says something that [`cause`] reads: a healthy Deployment has none.
+pub(super) fn is_telling(condition: &DeploymentCondition) -> bool {
+    matches!((condition.type_.as_str(), condition.status.as_str()), ("ReplicaFailure", "True") | ("Progressing", "False"))
 }
 
 /// Why the Deployment itself says that it cannot go on: pods that may not be created, or no progress.

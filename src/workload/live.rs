@@ -9,22 +9,26 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream, select_all};
 use futures::{StreamExt, TryFutureExt};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec, Service, ServiceSpec};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, ObjectReference, Pod, PodCondition, PodSpec, PodStatus, Service, ServiceSpec,
+};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use rollout_core::revision::RevisionId;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch::error::RecvError;
 use tracing::warn;
 
+use crate::index::{Group, Index, Sorting, index, mark};
+
 use super::error::WorkloadError;
-use super::index::{Group, Index, index};
 use super::view::{Foreign, Owned, SERVICE_NAME, label, name, ready_endpoints};
-use super::{Owner, ROLLOUT_LABEL, control_name};
+use super::{Owner, ROLLOUT_LABEL, control_name, deployment};
 
 /// Longest wait for one call.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,10 +63,12 @@ impl Stores {
     pub fn watch(client: &Client, namespace: Option<&str>) -> (Self, BoxStream<'static, Touched>) {
         let labelled = watcher::Config::default().labels(ROLLOUT_LABEL).timeout(WATCH_TIMEOUT).page_size(PAGE);
         let every = watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(PAGE);
-        let (deployments, one) = follow(client, namespace, labelled.clone(), trim_deployment, |one| of_rollout(&one.metadata));
-        let (services, two) = follow(client, namespace, every.clone(), trim_service, groups_of_service);
-        let (slices, three) = follow(client, namespace, every, trim_slice, groups_of_slice);
-        let (pods, four) = follow(client, namespace, labelled, trim_pod, |one| of_rollout(&one.metadata));
+        let by_rollout = Sorting::by(|one: &Deployment| of_rollout(&one.metadata));
+        let (deployments, one) = follow(client, namespace, labelled.clone(), trim_deployment, by_rollout);
+        let by_service = Sorting { groups: groups_of_service, mark: mark_of_service };
+        let (services, two) = follow(client, namespace, every.clone(), trim_service, by_service);
+        let (slices, three) = follow(client, namespace, every, trim_slice, Sorting::by(groups_of_slice));
+        let (pods, four) = follow(client, namespace, labelled, trim_pod, Sorting::by(|one: &Pod| of_rollout(&one.metadata)));
         (Self { deployments, services, slices, pods }, select_all([one, two, three, four]).boxed())
     }
 
@@ -78,10 +84,10 @@ impl Stores {
     pub fn owned(&self, owner: &Owner) -> Owned {
         let (namespace, group) = (owner.namespace.as_str(), Group::Rollout(owner.name.clone()));
         Owned {
-            deployments: self.deployments.group(namespace, group.clone()),
-            services: self.services.group(namespace, group.clone()),
-            slices: self.slices.group(namespace, group.clone()),
-            pods: self.pods.group(namespace, group),
+            deployments: self.deployments.group(namespace, &group),
+            services: self.services.group(namespace, &group),
+            slices: self.slices.group(namespace, &group),
+            pods: self.pods.group(namespace, &group),
         }
     }
 
@@ -90,15 +96,15 @@ impl Stores {
         let namespace = owner.namespace.as_str();
         Foreign {
             service: self.services.get(namespace, service),
-            slices: self.slices.group(namespace, Group::Service(service.to_owned())),
+            slices: self.slices.group(namespace, &Group::Service(service.to_owned())),
             pods: Vec::new(),
             control_exists: self.services.get(namespace, &control_name(&owner.name, revision)).is_some(),
         }
     }
 
-    /// Every Service of a namespace, for [`super::foreign_selectors`].
-    pub fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
-        self.services.namespace(namespace)
+    /// Every Service of a namespace that may select pods of `rollout`, for [`super::foreign_selectors`]: not those that want pods of another.
+    pub fn services(&self, namespace: &str, rollout: &str) -> impl Iterator<Item = Arc<Service>> {
+        self.services.marked(namespace, &BTreeSet::from([mark(rollout)]))
     }
 }
 
@@ -134,16 +140,16 @@ fn follow<K>(
     namespace: Option<&str>,
     config: watcher::Config,
     trim: fn(&mut K),
-    groups_of: fn(&K) -> Vec<Group>,
+    sorting: Sorting<K>,
 ) -> (Index<K>, BoxStream<'static, Touched>)
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Serialize + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let api: Api<K> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let (kept, mut writer) = index(groups_of);
+    let (kept, mut writer) = index(sorting);
     let events = watcher(api, config).default_backoff().modify(trim).flat_map(move |event| {
         let concerned = match event {
             Ok(event) => writer.apply(&event),
@@ -171,13 +177,28 @@ fn groups_of_slice(slice: &EndpointSlice) -> Vec<Group> {
     of_rollout(&slice.metadata).into_iter().chain(service).collect()
 }
 
-fn trim_deployment(deployment: &mut Deployment) {
-    trim_meta(&mut deployment.metadata);
+/// The rollout whose pods a Service selects; a Service that names none may select any pod.
+fn mark_of_service(service: &Service) -> u64 {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.and_then(|selector| selector.get(ROLLOUT_LABEL)).map_or(0, |rollout| mark(rollout))
 }
 
-fn trim_meta(meta: &mut ObjectMeta) {
-    meta.managed_fields = None;
-    meta.annotations = None;
+/// Of a Deployment is read how many pods it wants, and what it says of itself when it cannot go on.
+fn trim_deployment(deployment: &mut Deployment) {
+    trim_child(&mut deployment.metadata);
+    deployment.spec = deployment.spec.take().map(|spec| DeploymentSpec { replicas: spec.replicas, ..Default::default() });
+    let telling = deployment.status.take().and_then(|status| status.conditions).map(|mut all| {
+        all.retain(deployment::is_telling);
+        all
+    });
+    deployment.status = Some(DeploymentStatus { conditions: telling.filter(|all| !all.is_empty()), ..Default::default() });
+}
+
+/// Of a child of ours: its name, when it was made and when it goes, and the labels that are read.
+fn trim_child(meta: &mut ObjectMeta) {
+    let (made, goes) = (meta.creation_timestamp.take(), meta.deletion_timestamp.take());
+    trim_to_name(meta);
+    (meta.creation_timestamp, meta.deletion_timestamp) = (made, goes);
 }
 
 /// Of an object that may be anybody's: what names it, its version, and the labels that are read.
@@ -210,14 +231,35 @@ fn trim_slice(slice: &mut EndpointSlice) {
     slice.endpoints = endpoints.collect();
 }
 
-/// Of a pod's spec only the memory limits are read.
+/// Of a pod's spec only the memory limits are read, and of its status what explains why it is not ready.
 fn trim_pod(pod: &mut Pod) {
-    trim_meta(&mut pod.metadata);
+    trim_child(&mut pod.metadata);
     if let Some(spec) = &mut pod.spec {
         let containers = std::mem::take(&mut spec.containers);
         let slim = containers.into_iter().map(|one| Container { name: one.name, resources: one.resources, ..Default::default() });
         *spec = PodSpec { containers: slim.collect(), ..Default::default() };
     }
+    if let Some(status) = pod.status.take() {
+        let slim = |mut one: ContainerStatus| {
+            (one.allocated_resources, one.allocated_resources_status, one.resources, one.volume_mounts) = (None, None, None, None);
+            (one.container_id, one.image_id, one.user) = (None, String::new(), None);
+            one
+        };
+        let conditions = status.conditions.map(|all| all.into_iter().map(slim_condition).collect());
+        pod.status = Some(PodStatus {
+            phase: status.phase,
+            reason: status.reason,
+            message: status.message,
+            conditions,
+            container_statuses: status.container_statuses.map(|all| all.into_iter().map(slim).collect()),
+            init_container_statuses: status.init_container_statuses.map(|all| all.into_iter().map(slim).collect()),
+            ..Default::default()
+        });
+    }
+}
+
+fn slim_condition(one: PodCondition) -> PodCondition {
+    PodCondition { type_: one.type_, status: one.status, reason: one.reason, message: one.message, ..Default::default() }
 }
 
 #[cfg(test)]

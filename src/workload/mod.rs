@@ -6,7 +6,6 @@
 //! apply       creates, adopts, repairs, scales     record      one ControllerRevision per revision
 //! view        what the cluster says, as values     cause       why pods are not ready, and what tripped
 //! live        watches and lists for `view`         preflight   foreign Services that would select candidate pods
-//! index       what a watch keeps, by name and group
 //! ```
 
 mod apply;
@@ -15,7 +14,6 @@ mod calls;
 mod cause;
 mod deployment;
 mod error;
-mod index;
 mod live;
 mod preflight;
 mod record;
@@ -24,10 +22,10 @@ mod view;
 use rollout_core::revision::RevisionId;
 use serde_json::Value;
 
+pub use crate::index::Group;
 pub use apply::{Ensured, Workloads};
 pub use build::{Children, build, control_for_service};
 pub use error::WorkloadError;
-pub use index::Group;
 pub use live::{Stores, Touched, ready_now, selected_pods};
 pub use preflight::foreign_selectors;
 pub use record::{Record, Records};

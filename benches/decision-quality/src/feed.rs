@@ -81,7 +81,7 @@ pub const fn revision(side: Side) -> &'static str {
 
 fn series(pod: &Pod) -> Series {
     let labels = [("espalier_dev_revision", revision(pod.side).to_owned()), ("pod", pod.name())];
-    Series { labels: labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect(), samples: Vec::new() }
+    Series { labels: Arc::new(labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect()), samples: Vec::new() }
 }
 
 /// The arms as the cluster would show them.

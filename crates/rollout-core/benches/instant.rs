@@ -59,7 +59,7 @@ fn readings(plan: &Plan, arms: &Arms, minute: i64) -> Readings {
         let sample = |minute: i64| Sample { at: at(minute).timestamp_millis() - 7_000, value: value(minute) };
         let labels = [("espalier_dev_revision", revision.to_owned()), ("namespace", "ns".to_owned()), ("pod", format!("{revision}-{pod}"))];
         let labels: BTreeMap<String, String> = labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect();
-        Arc::new(Series { labels, samples: vec![sample(minute - 1), sample(minute)] })
+        Arc::new(Series { labels: labels.into(), samples: vec![sample(minute - 1), sample(minute)] })
     };
     let all = |query: &Query| {
         [STABLE, CANDIDATE]

@@ -82,7 +82,7 @@ fn series(query: &Query, revision: &str, pod: usize, edge: Option<&str>, seconds
         ("espalier_dev_revision".to_owned(), revision.to_owned()),
     ]);
     labels.extend(edge.map(|edge| ("le".to_owned(), edge.to_owned())));
-    Series { samples: samples.collect(), labels }
+    Series { samples: samples.collect(), labels: labels.into() }
 }
 
 fn readings(plan: &Plan, arms: &Arms, seconds: i64) -> Readings {

@@ -2,6 +2,7 @@
 //! The same seed gives the same events; nothing of stable is touched.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rollout_core::evidence::{Sample, Series};
@@ -135,7 +136,8 @@ fn gauge(scene: Scene, guardrail: &Guardrail, series: &Selector, amount: f64, at
         Some(label) => series.labels.get(label).is_some_and(|pod| scene.is_pod_of_candidate(pod)),
         None => Scene::is_of_candidate(series),
     };
-    let chosen: Vec<BTreeMap<String, String>> = all.select(series)?.iter().filter(|one| owned(one)).map(|one| one.labels.clone()).collect();
+    let chosen: Vec<Arc<BTreeMap<String, String>>> =
+        all.select(series)?.iter().filter(|one| owned(one)).map(|one| one.labels.clone()).collect();
     if chosen.is_empty() {
         return Err(format!("the candidate has no series of {series}"));
     }
@@ -196,7 +198,7 @@ impl Events {
         // A pod without bad events has no series of them yet: it gets one like the total's, with the labels that make an event bad.
         for pod in pods.values_mut().filter(|pod| pod.bad.is_empty()) {
             let Some(first) = pod.total.first() else { continue };
-            let mut labels = first.labels.clone();
+            let mut labels = first.labels.as_ref().clone();
             labels.insert("__name__".into(), bad.metric.clone());
             for (label, op, value) in &bad.matchers {
                 if *op != MatchOp::Equal {
@@ -208,7 +210,7 @@ impl Events {
                 labels.insert(label.clone(), value.clone());
             }
             let zeros = first.samples.iter().map(|sample| Sample { at: sample.at, value: 0.0 });
-            pod.bad.push(Series { labels, samples: zeros.collect() });
+            pod.bad.push(Series { labels: labels.into(), samples: zeros.collect() });
         }
         Ok(Self { pods })
     }
@@ -226,7 +228,7 @@ impl Events {
     }
 
     /// Every series that changes, by its labels.
-    fn turned(self, turn: f64, share: f64, from: i64, seed: u64) -> BTreeMap<BTreeMap<String, String>, Series> {
+    fn turned(self, turn: f64, share: f64, from: i64, seed: u64) -> BTreeMap<Arc<BTreeMap<String, String>>, Series> {
         let mut dice = Dice(seed);
         let mut changed = BTreeMap::new();
         for (_, pod) in self.pods {

@@ -29,7 +29,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Series>, String> {
         .into_iter()
         .map(|(labels, mut samples)| {
             samples.sort_by_key(|sample| sample.at);
-            Series { labels, samples }
+            Series { labels: labels.into(), samples }
         })
         .collect())
 }

@@ -27,7 +27,7 @@ pub(super) struct Recording {
 impl Recording {
     /// These series, those of the same labels joined; series without a metric name are left out.
     pub(super) fn of(series: impl IntoIterator<Item = Series>) -> Self {
-        let mut joined: BTreeMap<BTreeMap<String, String>, Vec<Sample>> = BTreeMap::new();
+        let mut joined: BTreeMap<Arc<BTreeMap<String, String>>, Vec<Sample>> = BTreeMap::new();
         for one in series {
             let samples = joined.entry(one.labels).or_default();
             let in_order = samples.last().is_none_or(|last| one.samples.first().is_none_or(|first| last.at < first.at));
@@ -125,7 +125,7 @@ impl Recording {
 
 fn line(series: &Series) -> String {
     // Labels are a map of strings, which always has a form in JSON.
-    let mut text = format!("{{\"metric\":{},\"values\":[", serde_json::to_string(&series.labels).unwrap_or_default());
+    let mut text = format!("{{\"metric\":{},\"values\":[", serde_json::to_string(series.labels.as_ref()).unwrap_or_default());
     for (index, sample) in series.samples.iter().enumerate() {
         let (comma, seconds, rest) = (if index == 0 { "" } else { "," }, sample.at.div_euclid(1000), sample.at.rem_euclid(1000));
         let fraction = if rest == 0 { String::new() } else { format!(".{rest:03}") };

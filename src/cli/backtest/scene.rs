@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rollout_core::evidence::{Arm, Arms, Evidence, Reading, Readings, Series};
@@ -350,7 +351,7 @@ fn mark(recording: Recording, picks: &Picks, wanted: &Wanted, plan: &Plan) -> Re
             return Err(format!("the series {} belongs to {one} and to {other}; pick the arms by labels that differ", said(&series)));
         }
         for label in &pair_labels {
-            if let (Some(value), Pick::Revision(revision)) = (series.labels.get_mut(*label), &picks.candidate)
+            if let (Some(value), Pick::Revision(revision)) = (Arc::make_mut(&mut series.labels).get_mut(*label), &picks.candidate)
                 && value == revision
             {
                 CANDIDATE.clone_into(value);
@@ -359,8 +360,8 @@ fn mark(recording: Recording, picks: &Picks, wanted: &Wanted, plan: &Plan) -> Re
         match owners.first() {
             Some(owner) => {
                 parties.entry(owner).or_default().take(&series);
-                series.labels.insert(REVISION.into(), (*owner).into());
-                series.labels.remove(ROLLOUT);
+                Arc::make_mut(&mut series.labels).insert(REVISION.into(), (*owner).into());
+                Arc::make_mut(&mut series.labels).remove(ROLLOUT);
                 kept.push(series);
             }
             // Exporters and collectors name no revision; what names another one is another rollout's.
@@ -388,7 +389,7 @@ fn said(series: &Series) -> String {
 
 /// One half of stable's pods, every second one in the order of a hash of their names.
 fn half(recording: &Recording, picks: &Picks, wanted: &Wanted) -> Result<BTreeSet<String>, String> {
-    let here = |series: &&std::sync::Arc<Series>| {
+    let here = |series: &&Arc<Series>| {
         wanted.namespace.as_ref().is_none_or(|wanted| series.labels.get("namespace").is_none_or(|found| found == wanted))
     };
     let pods: BTreeSet<&str> =
@@ -423,7 +424,7 @@ fn span(parties: &BTreeMap<&'static str, Party>) -> Result<(i64, i64), String> {
 /// Changes of the exposure as the operator recorded it, the first value included.
 fn moves(recording: &Recording, rollout: &str, namespace: Option<&str>) -> Vec<(i64, f64)> {
     let is = |series: &Series, label: &str, wanted: &str| series.labels.get(label).is_some_and(|found| found == wanted);
-    let own = |series: &&std::sync::Arc<Series>| {
+    let own = |series: &&Arc<Series>| {
         let there = namespace.is_none_or(|namespace| is(series, "exported_namespace", namespace) || is(series, "namespace", namespace));
         is(series, "__name__", EXPOSURE) && is(series, "name", rollout) && there
     };

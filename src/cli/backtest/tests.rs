@@ -263,7 +263,7 @@ fn answer(recording: &Recording, body: &Bytes) -> String {
         let inside = series.samples.iter().filter(|sample| sample.at > to - range && sample.at <= to);
         #[allow(clippy::cast_precision_loss)]
         let values: Vec<Value> = inside.map(|sample| json!([sample.at as f64 / 1000.0, sample.value.to_string()])).collect();
-        (!values.is_empty()).then(|| json!({"metric": series.labels, "values": values}))
+        (!values.is_empty()).then(|| json!({"metric": series.labels.as_ref(), "values": values}))
     });
     json!({"status": "success", "data": {"resultType": "matrix", "result": series.collect::<Vec<_>>()}}).to_string()
 }

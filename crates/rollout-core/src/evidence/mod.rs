@@ -39,6 +39,7 @@ pub(crate) use gap::{GapState, pairs as gap_pairs};
 pub use history::{History, SPAN as HISTORY_SPAN};
 pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, WINDOWS_PER_BATCH};
 pub(crate) use limit::{LIMIT_TICKS, LimitState, Standing};
+pub use query::{REVISION_LABEL, ROLLOUT_LABEL};
 pub use series::{Arm, Arms, Query, Reading, Readings, Sample, Series};
 pub(crate) use share::ShareCounts;
 pub(crate) use slices::{SLOTS as SLICE_SLOTS, SliceName, Slices};
@@ -244,6 +245,11 @@ impl Evidence {
     /// The queries that [`crate::judge::glance`] needs: those of tripwires and limits, a part of [`Self::queries`].
     pub fn glance_queries(plan: &Plan, arms: &Arms) -> BTreeSet<Query> {
         query::of_guardrails(plan.guardrails.iter().filter(|guardrail| guardrail.test.is_crossed_by_one_sample()), arms)
+    }
+
+    /// Whether what is absorbed must hold the series of other rollouts too; else an arm's own are enough.
+    pub fn reads_others(plan: &Plan) -> bool {
+        query::reads_others(plan)
     }
 
     /// The range to ask for, back from an instant: twice the age at which a sample is stale, so that a stale one is still seen.

@@ -8,9 +8,9 @@ use crate::plan::{CountBound, CountSource, Energy, Guardrail, LevelBound, MatchO
 use crate::revision::RevisionId;
 
 /// Label that names the revision of a pod.
-pub(super) const REVISION_LABEL: &str = "espalier_dev_revision";
+pub const REVISION_LABEL: &str = "espalier_dev_revision";
 /// Label that names the rollout of a pod.
-pub(super) const ROLLOUT_LABEL: &str = "espalier_dev_rollout";
+pub const ROLLOUT_LABEL: &str = "espalier_dev_rollout";
 
 /// A metric to be read for an arm.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +80,16 @@ impl<'a> Sought<'a> {
         }
         Some(Query::new(matchers.end()))
     }
+}
+
+/// Whether some guardrail looks at series of other rollouts too: at whose devices are shared, or at what a collector says of revisions under the
+/// label by which pods are told apart.
+pub(super) fn reads_others(plan: &Plan) -> bool {
+    plan.guardrails.iter().any(|guardrail| match &guardrail.test {
+        Test::Energy(_) => true,
+        Test::Paired(paired) => paired.revision_label.as_deref().is_some_and(|label| label.ends_with(REVISION_LABEL)),
+        _ => false,
+    })
 }
 
 /// What picks out an arm's own targets.

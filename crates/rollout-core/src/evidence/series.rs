@@ -24,8 +24,8 @@ pub struct Sample {
 /// One raw series: its labels and its samples, oldest first. Samples after the instant in question are ignored, so one long answer serves a replay.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    /// Labels, with or without `__name__`.
-    pub labels: BTreeMap<String, String>,
+    /// Labels, with or without `__name__`. Every metric of a pod has the same ones, at every instant anew: who reads many shares them.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// Raw samples, oldest first.
     pub samples: Vec<Sample>,
 }
@@ -94,6 +94,11 @@ impl Query {
     /// The text to send.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it asks for the series of every revision, told apart by [`REVISION_LABEL`] alone.
+    pub fn is_of_every_revision(&self) -> bool {
+        self.0.strip_suffix("!=\"\"}").is_some_and(|head| head.ends_with(REVISION_LABEL))
     }
 
     /// The same for the series of one revision, where it asks for those of every revision; for what no other rollout shares, such as the past.

@@ -1,5 +1,6 @@
 //! Drift: alike, apart, apart late, apart with the world, over a ramp, in buckets; and what cannot be compared.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
@@ -213,8 +214,8 @@ fn eighty(at: i64, total: f64) -> Vec<Arc<Series>> {
     let series = |revision: &str, pod: usize, value: usize| {
         let labels =
             [("espalier_dev_revision", revision.to_owned()), ("pod", format!("{revision}-{pod}")), ("bin", format!("v{value:02}"))];
-        let labels = labels.map(|(name, value)| (name.to_owned(), value)).into();
-        Arc::new(Series { labels, samples: vec![Sample { at, value: (total * (1.0 + value as f64)).floor() }] })
+        let labels = BTreeMap::from(labels.map(|(name, value)| (name.to_owned(), value)));
+        Arc::new(Series { labels: labels.into(), samples: vec![Sample { at, value: (total * (1.0 + value as f64)).floor() }] })
     };
     let pods = [STABLE, CANDIDATE].into_iter().flat_map(|revision| (0..3).map(move |pod| (revision, pod)));
     pods.flat_map(|(revision, pod)| (0..80).map(move |value| series(revision, pod, value))).collect()

@@ -1,5 +1,7 @@
 //! What cannot be measured never passes, and says why.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use rollout_core::plan::{CountBound, CountSource, Guardrail, Reference, Test};
 use rollout_core::spec::OnUnmeasurable;
@@ -251,9 +253,9 @@ fn a_pod_that_moved_to_another_address_is_not_scraped_twice() {
             let rollout_core::evidence::Reading::Series(series) = reading else { panic!() };
             let split = series.iter().flat_map(|s| {
                 let (mut old, mut new) = ((**s).clone(), (**s).clone());
-                new.labels.insert("instance".into(), "10.0.0.9:8080".into());
+                Arc::make_mut(&mut new.labels).insert("instance".into(), "10.0.0.9:8080".into());
                 new.samples = old.samples.split_off(old.samples.len() - 1);
-                [std::sync::Arc::new(old), std::sync::Arc::new(new)]
+                [Arc::new(old), Arc::new(new)]
             });
             (query, rollout_core::evidence::Reading::Series(split.collect()))
         })

@@ -75,7 +75,7 @@ proptest! {
                     let series = |revision: &str, pod: &str, i: usize, extra: (&str, &str)| {
                         let labels = [("espalier_dev_revision", revision), ("pod", pod), extra].map(|(k, v)| (k.to_owned(), v.to_owned()));
                         let value = values[(q + i) % values.len()];
-                        Arc::new(Series { labels: labels.into(), samples: vec![Sample { at: at - age, value }] })
+                        Arc::new(Series { labels: Arc::new(labels.into()), samples: vec![Sample { at: at - age, value }] })
                     };
                     let all = [(STABLE, "s0"), (STABLE, "s1"), (CANDIDATE, "c0"), (CANDIDATE, "c1")];
                     let series = all.iter().enumerate().flat_map(|(i, (revision, pod))| {

@@ -360,7 +360,7 @@ impl World {
         if metric == "envoy_cluster_upstream_rq" {
             let labels = |backend: &str| [("envoy_cluster_name".to_owned(), backend.to_owned()), ("pod".into(), "envoy-0".into())];
             let sample = |value: f64| vec![Sample { at: self.now, value }];
-            return self.gateway.iter().map(|(k, v)| Series { labels: labels(k).into(), samples: sample(*v) }).collect();
+            return self.gateway.iter().map(|(k, v)| Series { labels: Arc::new(labels(k).into()), samples: sample(*v) }).collect();
         }
         let mut found = Vec::new();
         for pod in self.pods.iter().filter(|p| p.alive) {
@@ -373,8 +373,8 @@ impl World {
                     ("espalier_dev_rollout", "digits"),
                     ("cohort", cohort.as_str()),
                 ];
-                let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-                found.push(Series { labels, samples: samples.clone() });
+                let labels: BTreeMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+                found.push(Series { labels: labels.into(), samples: samples.clone() });
             }
             for (key, name, extra) in SERIES.iter().filter(|(_, name, _)| *name == metric) {
                 let Some(samples) = pod.history.get(key) else { continue };
@@ -405,10 +405,10 @@ impl World {
                 if *name == "pairs_total" {
                     labels.insert("candidate_revision".into(), pod.revision.into());
                 }
-                found.push(Series { labels: labels.clone(), samples: samples.clone() });
+                found.push(Series { labels: labels.clone().into(), samples: samples.clone() });
                 if pod.doubled {
                     labels.insert("job".into(), "digits-again".into());
-                    found.push(Series { labels, samples: samples.clone() });
+                    found.push(Series { labels: labels.into(), samples: samples.clone() });
                 }
             }
         }
