@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use rollout_core::decide;
 use rollout_core::verdict::Failure;
 use rollout_core::weights::Exposure;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
@@ -27,8 +28,10 @@ const RIGHT_OF_WAY: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Lane {
     queue: Mutex<Queue>,
-    /// Writes in flight at the same time.
+    /// First tries in flight at the same time.
     width: usize,
+    /// Turns for what did not work at first.
+    retries: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -54,9 +57,9 @@ struct Errand {
 }
 
 impl Lane {
-    /// An empty lane with this many writes in flight at the same time.
+    /// An empty lane with this many first tries in flight at the same time, and as many others.
     pub fn new(width: usize) -> Self {
-        Self { queue: Mutex::default(), width: width.max(1) }
+        Self { queue: Mutex::default(), width: width.max(1), retries: Semaphore::new(width.max(1)) }
     }
 
     /// Whether routes are still to be written by which users leave a candidate. Other writes wait for them, but not for ever.
@@ -111,27 +114,33 @@ pub fn escape(ctx: &Arc<Context>, failed: impl IntoIterator<Item = (Failure, Key
         let ctx = Arc::clone(ctx);
         tokio::spawn(async move {
             while let Some(errand) = ctx.lane.next() {
-                run(&ctx, errand).await;
+                first_try(&ctx, errand).await;
             }
         });
     }
 }
 
-async fn run(ctx: &Context, errand: Errand) {
+/// One try, after which the worker is free: routes that the API server refuses hold up nobody else's.
+async fn first_try(ctx: &Arc<Context>, errand: Errand) {
     let mut live = ctx.stores.route(&errand.key);
-    for attempt in 0..MOST_TRIES {
-        let done = try_once(ctx, &errand, &mut live).await;
-        if attempt == 0 {
-            ctx.lane.tried();
-        }
-        if done {
-            break;
-        }
-        if attempt + 1 == MOST_TRIES {
-            error!(namespace = errand.key.namespace, name = errand.key.name, "the rollback write failed {MOST_TRIES} times");
-        }
-        sleep(RETRIES.get(attempt).or(RETRIES.last()).copied().unwrap_or_default()).await;
+    let done = try_once(ctx, &errand, &mut live).await;
+    ctx.lane.tried();
+    if done {
+        ctx.wake(&errand.key);
+    } else {
+        tokio::spawn(try_again(Arc::clone(ctx), errand));
     }
+}
+
+async fn try_again(ctx: Arc<Context>, errand: Errand) {
+    for attempt in 0..MOST_TRIES {
+        sleep(RETRIES.get(attempt).or(RETRIES.last()).copied().unwrap_or_default()).await;
+        let Ok(_turn) = ctx.lane.retries.acquire().await else { return };
+        if try_once(&ctx, &errand, &mut None).await {
+            return ctx.wake(&errand.key);
+        }
+    }
+    error!(namespace = errand.key.namespace, name = errand.key.name, "the rollback write failed {MOST_TRIES} times");
     ctx.wake(&errand.key);
 }
 

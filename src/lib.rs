@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod contain;
 pub mod context;
 pub mod controller;
 pub mod events;

@@ -60,6 +60,7 @@ pub struct Metrics {
     writes: Family<ByWrite, Counter>,
     queries: Family<ByOutcome, Counter>,
     unmeasurable: Family<ByReason, Counter>,
+    panics: Family<ByAction, Counter>,
     exposures: Family<ByRollout, Gauge>,
     rollouts: Mutex<BTreeSet<(String, String)>>,
     leader: Gauge,
@@ -91,6 +92,7 @@ impl Metrics {
             writes: Family::default(),
             queries: Family::default(),
             unmeasurable: Family::default(),
+            panics: Family::default(),
             exposures: Family::default(),
             rollouts: Mutex::default(),
             leader: Gauge::default(),
@@ -114,6 +116,7 @@ impl Metrics {
         own.register("api_writes", "Writes to the API server, by resource, verb and outcome", self.writes.clone());
         own.register("prometheus_queries", "Queries to Prometheus, by outcome", self.queries.clone());
         own.register("unmeasurable", "Guardrails found unmeasurable, by reason", self.unmeasurable.clone());
+        own.register("panics", "Defects of the operator that were contained, by what it was doing", self.panics.clone());
         own.register("rollout_exposure_percent", "Share of users that the candidate answers", self.exposures.clone());
         own.register("leader", "1 while this process holds the lease", self.leader.clone());
         own.register("prometheus_up", "1 while a Prometheus server of some policy answers", self.servers.clone());
@@ -131,6 +134,11 @@ impl Metrics {
     /// A decision was made: Raised, Lowered, `RolledBack`, …
     pub fn decided(&self, action: &str) {
         self.decisions.get_or_create(&ByAction { action: word(action) }).inc();
+    }
+
+    /// A panic was contained while doing this: `look`, `instant`, `glance`, `recall`.
+    pub fn panicked(&self, action: &str) {
+        self.panics.get_or_create(&ByAction { action: word(action) }).inc();
     }
 
     /// A candidate has no users any more, this long after the instant whose samples failed it.

@@ -7,12 +7,13 @@ use std::time::Duration;
 use chrono::{DurationRound, TimeDelta, Utc};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use rollout_core::decide::{Decision, Write, decide};
+use rollout_core::decide::{Decision, Event, Write, decide};
 use rollout_core::evidence::{Arm, Arms};
 use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::StageKind;
 use rollout_core::status::{AttemptPhase, Serving, Status};
+use rollout_core::verdict::Failure;
 use rollout_core::weights::{Exposure, Position};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -20,7 +21,9 @@ use tracing::{debug, warn};
 
 use crate::act::{self, ActError, act};
 use crate::card::Card;
+use crate::contain::{Panicked, contained_future};
 use crate::context::Context;
+use crate::lane;
 use crate::observe::{self, ObserveError, Seen, observe};
 use crate::prometheus::Server;
 use crate::tracker::{Identity, Key, Watched};
@@ -41,6 +44,9 @@ pub enum ReconcileError {
     /// Writing failed.
     #[error(transparent)]
     Act(#[from] ActError),
+    /// It panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     /// It took too long.
     #[error("{0} took longer than {1} s")]
     Timeout(&'static str, u64),
@@ -52,6 +58,7 @@ impl ReconcileError {
         match self {
             Self::Observe(_) => "Observe",
             Self::Act(error) => error.category(),
+            Self::Panicked(_) => "Panicked",
             Self::Timeout(..) => "Timeout",
         }
     }
@@ -77,10 +84,23 @@ pub async fn reconcile(object: Arc<Card>, ctx: Arc<Context>) -> Result<Action, R
     }
     let started = Instant::now();
     let working = ctx.beats.working(format!("looking at {}/{}", key.namespace, key.name), LONGEST_LOOK);
-    let result = Box::pin(look(&ctx, &key)).await;
+    let result = contained_future(Box::pin(look(&ctx, &key))).await.unwrap_or_else(|panicked| {
+        report(&ctx, &key, &object, &panicked);
+        Err(panicked.into())
+    });
     drop(working);
     ctx.metrics.reconciled(result.as_ref().err().map_or("ok", ReconcileError::category), started.elapsed());
     result
+}
+
+/// Tells of a look that panicked. It is repeated with backoff like any other error; who is not decided about time and again loses its users.
+fn report(ctx: &Arc<Context>, key: &Key, object: &Card, panicked: &Panicked) {
+    ctx.metrics.panicked("look");
+    ctx.events.publish(object, &Event { reason: "InternalError", warning: true, message: panicked.to_string() });
+    if let Some(watched) = ctx.tracker.look_panicked(key) {
+        let failure = Failure { guardrail: "operator".into(), reason: "InternalError".into(), message: panicked.to_string() };
+        lane::escape(ctx, [(failure, key.clone(), watched)], ctx.clock.now());
+    }
 }
 
 async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {

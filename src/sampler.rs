@@ -10,6 +10,7 @@ use futures::future::join_all;
 use rollout_core::evidence::{Evidence, HISTORY_SPAN, History, Query, Reading, Readings};
 use tracing::{debug, info};
 
+use crate::contain::contained_future;
 use crate::context::Context;
 use crate::lane;
 use crate::prometheus::{Gathered, Server, Servers};
@@ -72,6 +73,9 @@ pub async fn tick(ctx: &Arc<Context>, at: DateTime<Utc>) {
     for (server, answers) in &gathered {
         for outcome in ctx.tracker.absorb(server, at, now, |watched| own(answers, watched)) {
             outcome.unmeasurable.iter().for_each(|reason| ctx.metrics.unmeasurable(reason));
+            if outcome.panicked {
+                ctx.metrics.panicked("instant");
+            }
             if outcome.failure.is_some() {
                 failed.push(outcome);
             } else if outcome.wake {
@@ -89,7 +93,9 @@ pub async fn glance(ctx: &Arc<Context>, at: DateTime<Utc>) {
     let gathered = gather(ctx, ctx.tracker.glances(at), at).await;
     let now = ctx.clock.now();
     let seen = gathered.iter().flat_map(|(server, answers)| ctx.tracker.glance(server, at, |watched| own(answers, watched)));
-    escape(ctx, seen.collect(), now);
+    let seen: Vec<Outcome> = seen.collect();
+    seen.iter().filter(|outcome| outcome.panicked).for_each(|_| ctx.metrics.panicked("glance"));
+    escape(ctx, seen, now);
 }
 
 async fn gather(ctx: &Context, questions: Questions, at: DateTime<Utc>) -> Vec<(Server, Gathered)> {
@@ -126,7 +132,11 @@ fn recall(ctx: &Arc<Context>) {
     if let Some(recall) = ctx.tracker.to_recall() {
         let ctx = Arc::clone(ctx);
         tokio::spawn(async move {
-            let history = past(&ctx.servers, &recall.watched).await;
+            // A past that cannot be used is as one that nobody recorded.
+            let history = contained_future(past(&ctx.servers, &recall.watched)).await.unwrap_or_else(|_| {
+                ctx.metrics.panicked("recall");
+                History::start(&recall.watched.plan, recall.watched.identity.started)
+            });
             ctx.tracker.recalled(&recall, &history);
             debug!(namespace = recall.key.namespace, name = recall.key.name, "the champion's past is known");
         });

@@ -1,23 +1,28 @@
 //! The evidence of every watched rollout, in memory: what the sampler folds samples into and what the reconciler reads.
 //! Holds no clock and does no IO; everything in it can be rebuilt from status and Prometheus.
 
+mod one;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rollout_core::evidence::{Arms, Checkpoint, Evidence, History, Query, Readings};
-use rollout_core::judge::{Moment, glance, judge};
+use rollout_core::evidence::{Arms, Evidence, History, Query, Readings};
+use rollout_core::judge::glance;
 use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::StageKind;
 use rollout_core::status::{CheckpointStatus, MAX_CHECKPOINT, Serving};
-use rollout_core::verdict::{Failure, Judgement, Overall, Verdict};
+use rollout_core::verdict::{Failure, Judgement, Overall};
 use rollout_core::weights::{Exposure, Position};
-use tracing::warn;
 
+use self::one::Tracked;
+use crate::contain::contained;
 use crate::prometheus::Server;
 
+/// Looks that may panic in a row before users leave the candidate: none of them decides anything.
+const MOST_PANICS: u32 = 3;
 /// The shortest distance of looks between two instants.
 const LEAST_BETWEEN: TimeDelta = TimeDelta::milliseconds(250);
 
@@ -81,20 +86,6 @@ pub struct Watched {
     pub checkpoint: Option<CheckpointStatus>,
 }
 
-#[derive(Debug)]
-struct Tracked {
-    watched: Arc<Watched>,
-    evidence: Evidence,
-    /// A weight change that the evidence has not been told of, since it lies after the instants folded so far.
-    pending_move: Option<DateTime<Utc>>,
-    judgement: Option<Judgement>,
-    catching_up: bool,
-    /// Whether what the champion did before the attempt is still to be read.
-    forgetful: bool,
-    /// Set while a rollback is on its way, so that it is not sent twice.
-    escaping: bool,
-}
-
 /// What one instant changed for a rollout.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -104,6 +95,8 @@ pub struct Outcome {
     pub watched: Arc<Watched>,
     /// The failure, when it must go and no rollback is on its way yet.
     pub failure: Option<Failure>,
+    /// Whether judging it panicked.
+    pub panicked: bool,
     /// Whether the reconciler should look.
     pub wake: bool,
     /// Why guardrails could not be measured at this instant, a word for each.
@@ -178,6 +171,7 @@ impl Tracker {
                     tracked.judgement = None;
                 }
                 tracked.escaping = false;
+                tracked.panics = 0;
                 tracked.watched = Arc::new(Watched { checkpoint: None, ..watched });
             }
             _ => {
@@ -256,18 +250,16 @@ impl Tracker {
             if tracked.watched.server != *server || tracked.catching_up || !is_due(&tracked.watched.plan, at) || self.waits(tracked, at) {
                 continue;
             }
-            let readings = readings(&tracked.watched);
-            // A rollout that came in while the server was asked has no answers yet, which is not the same as silence.
-            if !Evidence::queries(&tracked.watched.plan, &tracked.watched.arms).iter().all(|q| readings.contains_key(q)) {
-                continue;
-            }
-            outcomes.extend(tracked.fold(at, now, &readings).map(|(failure, wake)| Outcome {
-                key: key.clone(),
-                watched: Arc::clone(&tracked.watched),
-                failure,
-                wake,
-                unmeasurable: tracked.unmeasurable(),
-            }));
+            let folded = contained(|| {
+                let readings = readings(&tracked.watched);
+                // A rollout that came in while the server was asked has no answers yet, which is not the same as silence.
+                let asked = Evidence::queries(&tracked.watched.plan, &tracked.watched.arms);
+                asked.iter().all(|query| readings.contains_key(query)).then(|| tracked.fold(at, now, &readings)).flatten()
+            });
+            let panicked = folded.as_ref().err().map(|panicked| tracked.begin_anew(at, panicked)).is_some();
+            let Some((failure, wake)) = folded.unwrap_or(Some((None, true))) else { continue };
+            let (key, watched) = (key.clone(), Arc::clone(&tracked.watched));
+            outcomes.push(Outcome { key, watched, failure, wake, panicked, unmeasurable: tracked.unmeasurable() });
         }
         outcomes
     }
@@ -277,15 +269,16 @@ impl Tracker {
         let mut outcomes = Vec::new();
         for (key, tracked) in self.lock().iter_mut().filter(|(_, t)| t.watched.server == *server && t.is_glanced_at(at)) {
             let watched = &tracked.watched;
-            let Some(failure) = glance(&watched.plan, &tracked.evidence, &watched.arms, at, &readings(watched)) else { continue };
-            let unmeasurable = Vec::new();
-            outcomes.push(Outcome {
-                key: key.clone(),
-                watched: Arc::clone(watched),
-                failure: Some(failure.clone()),
-                wake: true,
-                unmeasurable,
-            });
+            let seen = contained(|| glance(&watched.plan, &tracked.evidence, &watched.arms, at, &readings(watched)));
+            let panicked = seen.is_err();
+            // The next instant judges it anyway, and begins anew if it has to.
+            let failure = seen.unwrap_or(None);
+            if failure.is_none() && !panicked {
+                continue;
+            }
+            let (key, watched, wake) = (key.clone(), Arc::clone(watched), failure.is_some());
+            outcomes.push(Outcome { key, watched, failure: failure.clone(), wake, panicked, unmeasurable: Vec::new() });
+            let Some(failure) = failure else { continue };
             tracked.escaping = true;
             // Who decides before the next instant decides on this.
             if let Some(judgement) = &mut tracked.judgement {
@@ -293,6 +286,16 @@ impl Tracker {
             }
         }
         outcomes
+    }
+
+    /// Counts a look that panicked. Once there were too many in a row: what is watched, so that users leave a candidate about which nothing
+    /// can be decided any more.
+    pub fn look_panicked(&self, key: &Key) -> Option<Arc<Watched>> {
+        let mut rollouts = self.lock();
+        let tracked = rollouts.get_mut(key)?;
+        tracked.panics += 1;
+        let gives_up = tracked.panics == MOST_PANICS && tracked.watched.exposure > Exposure::ZERO;
+        gives_up.then(|| Arc::clone(&tracked.watched))
     }
 
     /// Whether a rollback of this rollout is on its way to the route.
@@ -339,7 +342,11 @@ impl Tracker {
     /// Gives the past to the attempt that it was read for, if that is still on.
     pub fn recalled(&self, recall: &Recall, history: &History) {
         if let Some(tracked) = self.lock().get_mut(&recall.key).filter(|t| t.watched.identity == recall.watched.identity) {
-            tracked.evidence.remember(history);
+            let remembered = contained(|| tracked.evidence.remember(history));
+            if let Err(panicked) = remembered {
+                let at = tracked.evidence.last_instant();
+                tracked.begin_anew(at, &panicked);
+            }
         }
         self.recalling.store(false, Ordering::Release);
     }
@@ -353,7 +360,9 @@ impl Tracker {
         };
         let mut at = aligned_after(behind.last, interval);
         while at <= to {
-            tracked.advance(at, readings);
+            if let Err(panicked) = contained(|| tracked.advance(at, readings)) {
+                tracked.begin_anew(at, &panicked);
+            }
             behind.last = at;
             at += interval;
         }
@@ -376,94 +385,6 @@ impl Tracker {
         let [near, _] = &self.replaying;
         tracked.is_behind(at) && at - tracked.evidence.last_instant() <= FAR && near.load(Ordering::Acquire)
     }
-}
-
-impl Tracked {
-    /// Instants are not glanced at: everything is read there anyway.
-    fn is_glanced_at(&self, at: DateTime<Utc>) -> bool {
-        let plan = &self.watched.plan;
-        let exposed = self.watched.exposure > Exposure::ZERO;
-        exposed && !self.catching_up && !self.escaping && is_multiple(at, between(plan)) && !is_due(plan, at)
-    }
-
-    fn is_behind(&self, now: DateTime<Utc>) -> bool {
-        now - self.evidence.last_instant() > self.watched.plan.interval * 3
-    }
-
-    fn begin(watched: Watched) -> Self {
-        let restored = watched.checkpoint.as_ref().and_then(|stored| {
-            let parsed = serde_json::from_str::<Checkpoint>(&stored.state).map_err(|e| e.to_string());
-            match parsed.and_then(|checkpoint| Evidence::restore(&watched.plan, &checkpoint).map_err(|e| e.to_string())) {
-                Ok(evidence) => Some((evidence, stored.at)),
-                Err(error) => {
-                    warn!(error, revision = %watched.identity.revision, "the checkpoint cannot be read; the evidence is rebuilt from the start of the attempt");
-                    None
-                }
-            }
-        });
-        // A checkpoint has it already.
-        let forgetful = restored.is_none() && !History::queries(&watched.plan, &watched.arms).is_empty();
-        let (evidence, from) = restored.unwrap_or_else(|| {
-            let start = watched.identity.started;
-            (Evidence::start(&watched.plan, watched.identity.revision.clone(), start, watched.attempt), start)
-        });
-        let pending_move = (watched.step_started >= from).then_some(watched.step_started);
-        Self {
-            watched: Arc::new(Watched { checkpoint: None, ..watched }),
-            evidence,
-            pending_move,
-            judgement: None,
-            catching_up: false,
-            forgetful,
-            escaping: false,
-        }
-    }
-
-    fn unmeasurable(&self) -> Vec<String> {
-        let findings = self.judgement.iter().flat_map(|judgement| &judgement.findings);
-        findings.filter(|finding| finding.verdict == Verdict::Unmeasurable).map(|finding| finding.reason.clone()).collect()
-    }
-
-    /// One instant: a weight change that lies before it first, then the samples.
-    fn advance(&mut self, at: DateTime<Utc>, readings: &Readings) {
-        if let Some(moved) = self.pending_move.filter(|moved| *moved <= at) {
-            self.evidence.moved(self.watched.position, self.watched.exposure, self.watched.kind, moved);
-            self.pending_move = None;
-        }
-        self.evidence.absorb(&self.watched.plan, &self.watched.arms, at, readings);
-    }
-
-    fn fold(&mut self, at: DateTime<Utc>, now: DateTime<Utc>, readings: &Readings) -> Option<(Option<Failure>, bool)> {
-        if at <= self.evidence.last_instant() {
-            return None;
-        }
-        self.advance(at, readings);
-        let watched = &self.watched;
-        let moment = Moment {
-            now,
-            position: watched.position,
-            exposure: watched.exposure,
-            attempt_started: watched.identity.started,
-            stage_started: watched.stage_started,
-            step_started: watched.step_started,
-            last_step: watched.last_step,
-        };
-        let judgement = judge(&watched.plan, &self.evidence, &moment);
-        let failure = match &judgement.overall {
-            Overall::Fail(failure) if !self.escaping => Some(failure.clone()),
-            _ => None,
-        };
-        self.escaping |= failure.is_some();
-        let wake = failure.is_some()
-            || !matches!(judgement.overall, Overall::Hold(_))
-            || self.judgement.as_ref().is_none_or(|old| verdicts(old) != verdicts(&judgement));
-        self.judgement = Some(judgement);
-        Some((failure, wake))
-    }
-}
-
-fn verdicts(judgement: &Judgement) -> Vec<Verdict> {
-    judgement.findings.iter().map(|f| f.verdict).collect()
 }
 
 fn ask(

@@ -217,3 +217,43 @@ fn rollouts_of_one_shape_have_one_plan_in_common() {
     assert!(Arc::ptr_eq(&plan("a"), &plan("b")));
     assert!(!Arc::ptr_eq(&plan("a"), &plan("other")));
 }
+
+#[test]
+fn judging_that_panics_lowers_its_own_candidate_and_touches_no_other() {
+    let tracker = Tracker::default();
+    let (broken, sound) = (key("broken"), key("sound"));
+    tracker.watch(&broken, Watched { arms: Arms { rollout: "broken".into(), ..watched("1s", 10).arms }, ..watched("1s", 10) });
+    tracker.watch(&sound, watched("1s", 10));
+    let server = watched("1s", 10).server;
+    let absorb = |at: DateTime<Utc>, panics: bool| {
+        let readings = answers(&tracker.questions(at), at, 0.0);
+        tracker.absorb(&server, at, at, |watched| {
+            assert!(!(panics && watched.arms.rollout == "broken"), "a bin that is not there");
+            Arc::clone(&readings)
+        })
+    };
+    let overall = |key: &Key| tracker.judgement(key, &watched("1s", 10).identity).unwrap().0.overall;
+    absorb(time(1_000), false);
+    let outcomes = absorb(time(2_000), true);
+    let of = |key: &Key| outcomes.iter().find(|outcome| outcome.key == *key).unwrap();
+    assert!(of(&broken).panicked && of(&broken).wake && !of(&sound).panicked);
+    let Overall::Lower(failure) = overall(&broken) else { panic!("{:?}", overall(&broken)) };
+    assert_eq!((failure.reason.as_str(), failure.guardrail.as_str()), ("InternalError", "operator"));
+    assert!(failure.message.contains("a bin that is not there"), "{}", failure.message);
+    assert!(matches!(overall(&sound), Overall::Hold(_)));
+    assert!(absorb(time(3_000), false).iter().all(|outcome| !outcome.panicked));
+    assert!(matches!(overall(&broken), Overall::Hold(_)), "what works again is judged again: {:?}", overall(&broken));
+}
+
+#[test]
+fn users_leave_a_candidate_whose_looks_panic_time_and_again() {
+    let tracker = Tracker::default();
+    tracker.watch(&key("exposed"), watched("1s", 10));
+    tracker.watch(&key("dark"), watched("1s", 0));
+    let panics = |name: &str, times: usize| (0..times).filter_map(|_| tracker.look_panicked(&key(name))).count();
+    assert_eq!(panics("exposed", 2), 0);
+    tracker.watch(&key("exposed"), watched("1s", 10));
+    assert_eq!(panics("exposed", 2), 0, "a look that ended well begins the count anew");
+    assert_eq!(panics("exposed", 5), 1, "they are sent away once");
+    assert_eq!((panics("dark", 5), panics("unknown", 5)), (0, 0));
+}

@@ -1,0 +1,136 @@
+//! The evidence of one watched rollout: how it begins, goes on from instant to instant, and begins anew when that went wrong.
+//! Does no IO and knows no other rollout.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rollout_core::evidence::{Checkpoint, Evidence, History, Readings};
+use rollout_core::judge::{Moment, judge};
+use rollout_core::verdict::{Failure, Judgement, Overall, Verdict};
+use rollout_core::weights::Exposure;
+use tracing::warn;
+
+use super::{Watched, between, is_due, is_multiple};
+use crate::contain::Panicked;
+
+#[derive(Debug)]
+pub(super) struct Tracked {
+    pub watched: Arc<Watched>,
+    pub evidence: Evidence,
+    /// A weight change that the evidence has not been told of, since it lies after the instants folded so far.
+    pub pending_move: Option<DateTime<Utc>>,
+    pub judgement: Option<Judgement>,
+    pub catching_up: bool,
+    /// Whether what the champion did before the attempt is still to be read.
+    pub forgetful: bool,
+    /// Set while a rollback is on its way, so that it is not sent twice.
+    pub escaping: bool,
+    /// Looks that panicked, in a row.
+    pub panics: u32,
+}
+
+impl Tracked {
+    /// Instants are not glanced at: everything is read there anyway.
+    pub fn is_glanced_at(&self, at: DateTime<Utc>) -> bool {
+        let plan = &self.watched.plan;
+        let exposed = self.watched.exposure > Exposure::ZERO;
+        exposed && !self.catching_up && !self.escaping && is_multiple(at, between(plan)) && !is_due(plan, at)
+    }
+
+    pub fn is_behind(&self, now: DateTime<Utc>) -> bool {
+        now - self.evidence.last_instant() > self.watched.plan.interval * 3
+    }
+
+    pub fn begin(watched: Watched) -> Self {
+        let restored = watched.checkpoint.as_ref().and_then(|stored| {
+            let parsed = serde_json::from_str::<Checkpoint>(&stored.state).map_err(|e| e.to_string());
+            match parsed.and_then(|checkpoint| Evidence::restore(&watched.plan, &checkpoint).map_err(|e| e.to_string())) {
+                Ok(evidence) => Some((evidence, stored.at)),
+                Err(error) => {
+                    warn!(error, revision = %watched.identity.revision, "the checkpoint cannot be read; the evidence is rebuilt from the start of the attempt");
+                    None
+                }
+            }
+        });
+        // A checkpoint has it already.
+        let forgetful = restored.is_none() && !History::queries(&watched.plan, &watched.arms).is_empty();
+        let (evidence, from) = restored.unwrap_or_else(|| {
+            let start = watched.identity.started;
+            (Evidence::start(&watched.plan, watched.identity.revision.clone(), start, watched.attempt), start)
+        });
+        let pending_move = (watched.step_started >= from).then_some(watched.step_started);
+        Self {
+            watched: Arc::new(Watched { checkpoint: None, ..watched }),
+            evidence,
+            pending_move,
+            judgement: None,
+            catching_up: false,
+            forgetful,
+            escaping: false,
+            panics: 0,
+        }
+    }
+
+    /// After a panic: what it left half done is thrown away, the evidence begins anew at `at`, and a candidate that cannot be judged is lowered.
+    pub fn begin_anew(&mut self, at: DateTime<Utc>, panicked: &Panicked) {
+        let Watched { plan, identity, attempt, .. } = self.watched.as_ref();
+        self.evidence = Evidence::start(plan, identity.revision.clone(), at, *attempt);
+        self.pending_move = Some(at);
+        let failure = Failure { guardrail: "operator".into(), reason: "InternalError".into(), message: panicked.to_string() };
+        self.judgement = Some(Judgement {
+            at,
+            findings: self.judgement.take().map(|judgement| judgement.findings).unwrap_or_default(),
+            overall: Overall::Lower(failure),
+            realised_share: None,
+            share_above_intent: false,
+            stage_judged: TimeDelta::zero(),
+            step_judged: TimeDelta::zero(),
+        });
+    }
+
+    pub fn unmeasurable(&self) -> Vec<String> {
+        let findings = self.judgement.iter().flat_map(|judgement| &judgement.findings);
+        findings.filter(|finding| finding.verdict == Verdict::Unmeasurable).map(|finding| finding.reason.clone()).collect()
+    }
+
+    /// One instant: a weight change that lies before it first, then the samples.
+    pub fn advance(&mut self, at: DateTime<Utc>, readings: &Readings) {
+        if let Some(moved) = self.pending_move.filter(|moved| *moved <= at) {
+            self.evidence.moved(self.watched.position, self.watched.exposure, self.watched.kind, moved);
+            self.pending_move = None;
+        }
+        self.evidence.absorb(&self.watched.plan, &self.watched.arms, at, readings);
+    }
+
+    pub fn fold(&mut self, at: DateTime<Utc>, now: DateTime<Utc>, readings: &Readings) -> Option<(Option<Failure>, bool)> {
+        if at <= self.evidence.last_instant() {
+            return None;
+        }
+        self.advance(at, readings);
+        let watched = &self.watched;
+        let moment = Moment {
+            now,
+            position: watched.position,
+            exposure: watched.exposure,
+            attempt_started: watched.identity.started,
+            stage_started: watched.stage_started,
+            step_started: watched.step_started,
+            last_step: watched.last_step,
+        };
+        let judgement = judge(&watched.plan, &self.evidence, &moment);
+        let failure = match &judgement.overall {
+            Overall::Fail(failure) if !self.escaping => Some(failure.clone()),
+            _ => None,
+        };
+        self.escaping |= failure.is_some();
+        let wake = failure.is_some()
+            || !matches!(judgement.overall, Overall::Hold(_))
+            || self.judgement.as_ref().is_none_or(|old| verdicts(old) != verdicts(&judgement));
+        self.judgement = Some(judgement);
+        Some((failure, wake))
+    }
+}
+
+fn verdicts(judgement: &Judgement) -> Vec<Verdict> {
+    judgement.findings.iter().map(|f| f.verdict).collect()
+}
