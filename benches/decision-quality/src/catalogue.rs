@@ -39,7 +39,7 @@ pub fn usual(name: &'static str, truth: Truth, story: &'static str) -> Scenario 
 
 /// A proportion with target +2 pp.
 pub const fn rail(name: &'static str, base: f64, effect: Effect) -> Rail {
-    Rail { name, bound: Bound::Points { target: 0.02, critical: 0.02 }, base, effect, fraction: 1.0 }
+    Rail { name, bound: Bound::Points { target: 0.02, critical: 0.02 }, base, effect, fraction: 1.0, labels: false, maturity: None }
 }
 
 /// The usual world with another candidate.

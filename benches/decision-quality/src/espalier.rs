@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use rollout_core::evidence::{Evidence, HISTORY_SPAN, History};
 use rollout_core::judge::{Moment, judge};
-use rollout_core::plan::{CountBound, CountSource, Direction, Guardrail, LevelBound, Plan, PlannedStage, Reference, Selector, Test};
+use rollout_core::plan::{
+    CountBound, CountSource, Direction, Guardrail, LevelBound, Maturity, Plan, PlannedStage, Reference, Selector, Test,
+};
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::{OnInconclusive, OnUnmeasurable, Parked, ReadyWhen, StageKind};
 use rollout_core::verdict::{Judgement, Overall, Verdict};
@@ -240,14 +242,15 @@ fn guardrail(rail: &Rail) -> Guardrail {
         win: None,
         slices: None,
         profile: None,
-        maturity: None,
+        maturity: rail.maturity.map(|(age, captured)| Maturity { age: TimeDelta::seconds(age), captured, cohorts: None }),
+        requests: rail.labels.then(|| CountSource::Counter(selector("requests_total".into()))),
     }
 }
 
 fn test(rail: &Rail) -> Test {
     let versus = Reference::Stable;
     let counts = |target, critical| {
-        let total = if rail.fraction < 1.0 { format!("{}_requests_total", rail.name) } else { "requests_total".to_owned() };
+        let total = if rail.has_own_total() { format!("{}_requests_total", rail.name) } else { "requests_total".to_owned() };
         Test::Counts {
             bad: CountSource::Counter(selector(format!("{}_bad_total", rail.name))),
             severe: None,

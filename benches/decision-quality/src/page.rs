@@ -104,7 +104,7 @@ fn summary(rows: &Rows) -> String {
         );
     }
     out.push_str(
-        "\nIn `night-only`, `labels-missing-not-at-random` and `late-labels` the counters that the policies read do not show what is wrong, or not before an hour is over.\n",
+        "\nIn `night-only`, `labels-missing-not-at-random` and `late-labels` the counters of outcomes do not show what is wrong, or not before an hour is over.\n",
     );
     out.push_str("\n![Wrong decisions of every policy in every scenario](figures/decision-quality-errors.svg)\n");
     out

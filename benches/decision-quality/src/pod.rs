@@ -114,7 +114,7 @@ impl Pod {
             shock: (i64::MIN, 1.0),
             burst: (i64::MIN, 0.0),
             unfinished: VecDeque::new(),
-            undiscovered: 0.0,
+            undiscovered: if side == Side::Champion { known_to_be_undiscovered(scenario) * weight } else { 0.0 },
             born,
         }
     }
@@ -301,6 +301,12 @@ impl Pod {
             self.delivered.push(scrape);
         }
     }
+}
+
+/// Bad events that an arm with all the traffic has not discovered yet when it has served for days.
+fn known_to_be_undiscovered(scenario: &Scenario) -> f64 {
+    let (Some(mean), Some(rail)) = (scenario.nature.discovery, scenario.rails.first()) else { return 0.0 };
+    if scenario.setup.history { (rail.base * scenario.nature.traffic(0.0) * mean).round() } else { 0.0 }
 }
 
 /// Bad events among `n` when they come `clump` at a time; the mean stays `n` times `rate`.

@@ -96,6 +96,17 @@ pub struct Rail {
     pub effect: Effect,
     /// Share of requests that it counts.
     pub fraction: f64,
+    /// Whether it counts labels, beside the requests that they belong to.
+    pub labels: bool,
+    /// Seconds after which its labels count, and the share of them that has come by then.
+    pub maturity: Option<(i64, f64)>,
+}
+
+impl Rail {
+    /// Whether its total is a counter of its own, and not that of all requests.
+    pub fn has_own_total(&self) -> bool {
+        self.fraction < 1.0 || self.labels
+    }
 }
 
 /// What a guardrail allows.
@@ -339,7 +350,7 @@ impl Scenario {
 
     /// Column of what a guardrail counts in all.
     pub fn total_column(rail: usize, of: &Rail) -> usize {
-        if of.fraction < 1.0 { 3 + 2 * rail } else { 1 }
+        if of.has_own_total() { 3 + 2 * rail } else { 1 }
     }
 
     /// What is right for a policy: one that knows no critical bound beside the target is right to roll back what is beyond the target.

@@ -2,7 +2,7 @@
 //! The models behave as simply as in the plain worlds; only what can be seen of them does not.
 
 use crate::catalogue::{new, quick, rail, usual, with};
-use crate::scenario::{Beat, Course, Effect, HOUR, Incidents, Nature, Scenario, Setup, Shock, Truth};
+use crate::scenario::{Beat, Course, Effect, HOUR, Incidents, Nature, Rail, Scenario, Setup, Shock, Truth};
 
 /// Why correlated failures may lead to wrong decisions.
 const LEARNT: &str = "How failures cluster is learnt from the champion's few pods, from two days before the attempt and from the attempt itself: what clusters over half hours was seen less than a hundred times.";
@@ -149,36 +149,52 @@ fn late_timeouts() -> Scenario {
     }
 }
 
+/// Errors that are discovered half a day later on average, of a champion that has served for days.
+fn late(effect: Effect, scenario: Scenario) -> Scenario {
+    in_nature(Nature { discovery: Some(12.0 * 3600.0), ..Nature::default() }, with(effect, scenario))
+}
+
+/// Judged by labels of three times the mean age, when 1 - exp(-3) of them have come.
+fn mature(scenario: Scenario) -> Scenario {
+    let rails = scenario.rails.iter().map(|rail| Rail { maturity: Some((36 * HOUR, 0.95)), ..rail.clone() }).collect();
+    Scenario { setup: Setup { max: 72 * HOUR, ..scenario.setup }, rails, ..scenario }
+}
+
 /// Outcomes and shares that are not what they seem.
 fn seen() -> Vec<Scenario> {
     use Effect::Plus;
-    use Truth::{Bad, Neither};
+    use Truth::{Bad, Good, Neither};
     vec![
         Scenario {
             limit: Some(
-                "The counters that are read hold labelled answers alone, and among these the candidate looks equal. That it has 5 % fewer of them than its share is found by the sample-ratio check, but not within the hour that the stage takes at least.",
+                "The counters of labels show two equal models; that labels are missing must be found from the requests beside them.",
             ),
+            rails: vec![Rail { labels: true, ..rail("errors", 0.08, Plus(0.05)) }],
             ..in_nature(
                 Nature { labelled: 0.6, ..Nature::default() },
-                with(
-                    Plus(0.05),
-                    usual(
-                        "labels-missing-not-at-random",
-                        Bad,
-                        "The candidate loses 5 pp, but 40 % of its wrong answers are never labelled.",
-                    ),
+                usual(
+                    "labels-missing-not-at-random",
+                    Bad,
+                    "The candidate loses 5 pp, but 40 % of its wrong answers are never labelled. No proof is the best that can be said.",
                 ),
             )
         },
         Scenario {
             limit: Some(
-                "The counters are read as they stand: errors that are discovered later count as successes until then, on both arms, so that most of the loss is not there to be seen within the hour that the stage takes at least. Only outcomes that wait for their labels can be judged.",
+                "The counters are read as they stand: errors that are discovered later count as successes until then, and the champion's errors of the days before are still being found. Only labels that are waited for can be judged, as `late-labels-mature` does with `maturity: {age: 36h}`.",
             ),
-            ..in_nature(
-                Nature { discovery: Some(12.0 * 3600.0), ..Nature::default() },
-                with(Plus(0.04), usual("late-labels", Bad, "The candidate loses 4 pp; errors are discovered 12 h later on average.")),
-            )
+            ..late(Plus(0.04), usual("late-labels", Bad, "The candidate loses 4 pp; errors are discovered 12 h later on average."))
         },
+        mature(late(
+            Plus(0.04),
+            usual(
+                "late-labels-mature",
+                Bad,
+                "The same, and labels count at an age of 36 h, by which 95 % of them have come; at most 72 h.",
+            ),
+        )),
+        mature(late(Plus(0.02), usual("late-labels-mature-at-margin", Neither, "The same labels, exactly at the margin."))),
+        mature(late(Plus(0.0), usual("late-labels-mature-aa", Good, "The same labels; equal models."))),
         in_nature(
             Nature { share: 1.3, ..Nature::default() },
             usual(

@@ -118,6 +118,8 @@ pub struct Guardrail {
     pub slices: Option<PlannedSlices>,
     /// Labels that come late; only for [`Test::Counts`].
     pub maturity: Option<Maturity>,
+    /// Requests of which the total counts those that got a label; `None` where the total is not of labels. Only for [`Test::Counts`].
+    pub requests: Option<CountSource>,
     /// The profile that it comes from as it is.
     pub profile: Option<String>,
 }

@@ -138,6 +138,12 @@ pub enum Unmeasurable {
         /// Counts and expected shares.
         message: String,
     },
+    /// Labels are missing otherwise in one arm than in the other.
+    #[error("{message}")]
+    UnlikeLabels {
+        /// Shares without a label and counts, per arm.
+        message: String,
+    },
     /// The world has moved away from what was recorded, under both arms alike.
     #[error("{message}")]
     WorldDrifted {
@@ -170,6 +176,9 @@ pub enum Unmeasurable {
     },
 }
 
+/// The category of [`Unmeasurable::UnlikeLabels`].
+pub(crate) const UNLIKE_LABELS: &str = "UnlikeLabels";
+
 impl Unmeasurable {
     /// A fixed word for metrics and events.
     pub const fn category(&self) -> &'static str {
@@ -187,6 +196,7 @@ impl Unmeasurable {
             Self::WrongType { .. } => "WrongType",
             Self::Unavailable { .. } => "Unavailable",
             Self::SampleRatioMismatch { .. } => "SampleRatioMismatch",
+            Self::UnlikeLabels { .. } => UNLIKE_LABELS,
             Self::WorldDrifted { .. } => "WorldDrifted",
             Self::SharedDevice { .. } => "SharedDevice",
             Self::UnlikeLoad { .. } => "UnlikeLoad",

@@ -28,6 +28,8 @@ pub(super) struct Terms {
     pub or_not_worse: bool,
     /// Whether both arms count the same pairs.
     pub paired: bool,
+    /// Least share of the candidate's events that is there to be proven by; 1 where none come late.
+    pub captured: f64,
 }
 
 /// Bounds that compare with the same arm.
@@ -106,15 +108,34 @@ pub(super) struct Tick {
 impl Comparison {
     pub(super) fn new(reference: Role, bounds: Bounds, terms: &Terms) -> Result<Self, InvalidParameter> {
         let family = |bound| if terms.paired { Family::of_pairs(bound) } else { Family::of(bound, terms.or_not_worse) };
+        let proven = |bound| {
+            if terms.paired { Family::of_pairs(bound) } else { Family::of_captured(bound, terms.or_not_worse, terms.captured) }
+        };
         let harm = |bound: Option<CountBound>| bound.map(|b| Harm::new(family(b)?, terms.horizon, terms.harm_cap)).transpose();
         let same = bounds.target == bounds.critical;
+        Ok(Self {
+            critical: harm(bounds.critical)?,
+            target: if same { None } else { harm(bounds.target)? },
+            proof: bounds.target.map(|b| Proof::new(proven(b)?, terms.proof_cap)).transpose()?,
+            win: bounds.win.map(|b| Win::new(proven(b)?, terms.win_cap)).transpose()?,
+            ..Self::empty(reference, terms)?
+        })
+    }
+
+    /// Harm alone, of any family.
+    pub(super) fn of_harm(reference: Role, family: Family, terms: &Terms) -> Result<Self, InvalidParameter> {
+        Ok(Self { critical: Some(Harm::new(family, terms.horizon, terms.harm_cap)?), ..Self::empty(reference, terms)? })
+    }
+
+    /// Without any process.
+    fn empty(reference: Role, terms: &Terms) -> Result<Self, InvalidParameter> {
         let proof_age = MergePlan { max_age: MergePlan::default().max_age.max(terms.window), ..MergePlan::default() };
         Ok(Self {
             reference,
-            critical: harm(bounds.critical)?,
-            target: if same { None } else { harm(bounds.target)? },
-            proof: bounds.target.map(|b| Proof::new(family(b)?, terms.proof_cap)).transpose()?,
-            win: bounds.win.map(|b| Win::new(family(b)?, terms.win_cap)).transpose()?,
+            critical: None,
+            target: None,
+            proof: None,
+            win: None,
             window: terms.window,
             state: State {
                 harm_open: OpenWindow::new(MergePlan::default())?,

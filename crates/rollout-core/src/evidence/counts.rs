@@ -11,6 +11,7 @@ use super::comparison::{Bounds, Comparison, Saved as SavedComparison, Terms, Tic
 use super::counting::{ArmCount, ArmCounter, Sides};
 use super::family::expected;
 use super::history::Remembered;
+use super::labels::{Asked, LabelCounts, Saved as SavedLabels, UnlikeLabels};
 use super::query::{count_reference, count_sought};
 use super::scatter::Scatter;
 use super::series::Role;
@@ -31,6 +32,7 @@ pub(crate) struct CountState {
     pub(super) moving: Moving,
     slices: Option<Box<Slices>>,
     severe: Option<Box<SevereCounts>>,
+    labels: Option<Box<LabelCounts>>,
 }
 
 /// The worse events of a guardrail whose critical bound counts only these.
@@ -43,7 +45,7 @@ struct SevereCounts {
 
 impl SevereCounts {
     fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Option<Result<Self, InvalidParameter>> {
-        let mut one = Guardrail { slices: None, win: None, ..guardrail.clone() };
+        let mut one = Guardrail { slices: None, win: None, requests: None, ..guardrail.clone() };
         let Test::Counts { bad, severe, target, critical, or_not_worse_than_stable, .. } = &mut one.test else { return None };
         *bad = severe.take()?.bad;
         (*target, *or_not_worse_than_stable) = (*critical, false);
@@ -92,6 +94,8 @@ pub(super) struct Saved {
     slices: Option<Box<SavedSlices>>,
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     severe: Option<Box<Saved>>,
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    labels: Option<Box<SavedLabels>>,
 }
 
 /// The parts of a test on counts.
@@ -107,9 +111,9 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// With the bounds as they show in the labels that have come.
+    /// With the bounds as they show in the labels that have come, where both arms hold exactly those that came by the age of their cohort.
     fn diluted(self, guardrail: &Guardrail) -> Self {
-        let Some(maturity) = &guardrail.maturity else { return self };
+        let Some(maturity) = guardrail.maturity.as_ref().filter(|maturity| maturity.cohorts.is_some()) else { return self };
         Self { target: maturity.diluted(self.target), critical: self.critical.map(|bound| maturity.diluted(bound)), ..self }
     }
 }
@@ -137,7 +141,9 @@ impl CountState {
     /// Fresh state; `None` when the guardrail is not on counts, an error when a bound is outside its domain.
     pub(super) fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Option<Self>, InvalidParameter> {
         let Some(parts) = parts(&guardrail.test) else { return Ok(None) };
-        let terms = Terms { or_not_worse: parts.or_not_worse, ..*terms };
+        // Without cohorts some of the labels come that are older than their age: a proof must stand with few of the candidate's, harm with all.
+        let captured = guardrail.maturity.as_ref().filter(|maturity| maturity.cohorts.is_none()).map_or(1.0, |maturity| maturity.captured);
+        let terms = Terms { or_not_worse: parts.or_not_worse, captured, ..*terms };
         let parts = parts.diluted(guardrail);
         let mut comparisons = Vec::new();
         let (target, critical) = (count_reference(parts.target), parts.critical.map(count_reference));
@@ -170,13 +176,20 @@ impl CountState {
             cohorts: guardrail.maturity.as_ref().and_then(|m| m.cohorts.as_ref()).map(|_| Box::new(CohortCounts::new(started))),
         };
         let counts_events = !matches!(parts.total, CountSource::PodSeconds);
-        let counts_requests = counts_events && guardrail.maturity.is_none() && guardrail.pod_label.is_none() && parts.stable_bad.is_none();
-        Ok(Some(Self { counts_requests, counts_events, comparisons, moving, slices: None, severe: None }))
+        let are_requests = guardrail.maturity.is_none() || guardrail.requests.is_some();
+        let counts_requests = counts_events && are_requests && guardrail.pod_label.is_none() && parts.stable_bad.is_none();
+        Ok(Some(Self { counts_requests, counts_events, comparisons, moving, slices: None, severe: None, labels: None }))
     }
 
     /// The same with the worse events that the guardrail tells from its bad ones; an error when their bound is outside its domain.
     pub(super) fn with_severe(mut self, guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Self, InvalidParameter> {
         self.severe = SevereCounts::new(guardrail, terms, started).transpose()?.map(Box::new);
+        Ok(self)
+    }
+
+    /// The same with the check of labels that the guardrail asks for; an error never comes of a policy.
+    pub(super) fn with_labels(mut self, guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Self, InvalidParameter> {
+        self.labels = LabelCounts::new(guardrail, terms, started)?.map(Box::new);
         Ok(self)
     }
 
@@ -233,7 +246,13 @@ impl CountState {
             (Some(slices), Some(Ok(census))) => slices.absorb(lens, census, &times_of_parts, active),
             _ => Ok(()),
         };
-        let problem = problem.or(severe.err()).or(sliced.err());
+        let asked = self.labels.as_mut().map(|labels| labels.absorb(lens, times, active));
+        let (asked, unlabelled) = match asked {
+            Some(Ok(asked)) => (Some(asked), None),
+            Some(Err(problem)) => (None, Some(problem)),
+            None => (None, None),
+        };
+        let problem = problem.or(severe.err()).or(sliced.err()).or(unlabelled);
         let moving = &mut self.moving;
         moving.active = active;
         if active {
@@ -250,7 +269,13 @@ impl CountState {
             self.fold(times, Weighty::of(times.since, times.settled, age), &counts, problem.is_none());
             if self.counts_requests {
                 let whole = [&candidate, &stable].into_iter().all(|arm| arm.as_ref().is_ok_and(ArmCount::is_whole));
-                self.moving.share.absorb(times, counts.candidate.total, counts.stable.total, whole);
+                // How requests are split is read off the requests, where the totals are labels.
+                let asked = match asked {
+                    None if self.labels.is_some() => Asked { candidate: 0.0, stable: 0.0, whole: false },
+                    None => Asked { candidate: counts.candidate.total, stable: counts.stable.total, whole },
+                    Some(asked) => asked,
+                };
+                self.moving.share.absorb(times, asked.candidate, asked.stable, asked.whole);
             }
         }
         problem.map_or(Ok(()), Err)
@@ -341,6 +366,19 @@ impl CountState {
         if let Some(severe) = &mut self.severe {
             severe.state.moved(weighty, new_stage);
         }
+        if let Some(labels) = &mut self.labels {
+            labels.moved(weighty, new_stage);
+        }
+    }
+
+    /// What is wrong with the labels, when they are proven to be missing unlike in the two arms.
+    pub(crate) fn unlike_labels(&self) -> Option<UnlikeLabels> {
+        self.labels.as_ref()?.unlike()
+    }
+
+    /// From when on labels are compared, in milliseconds, while no window of this stage was; `None` where they were, or where they are not to be.
+    pub(crate) fn labels_wait_for(&self, since: i64, settled: i64) -> Option<i64> {
+        self.labels.as_ref().filter(|labels| labels.windows() == 0).map(|labels| labels.since(since, settled))
     }
 
     /// Its slices, when the guardrail has some.
@@ -443,6 +481,7 @@ impl CountState {
             moving: self.moving.clone(),
             slices: self.slices.as_ref().map(|slices| Box::new(slices.save())),
             severe: self.severe.as_ref().map(|severe| Box::new(severe.state.save())),
+            labels: self.labels.as_ref().map(|labels| Box::new(labels.save())),
         }
     }
 
@@ -453,6 +492,11 @@ impl CountState {
         self.moving = saved.moving;
         if let Some((slices, saved)) = self.slices.as_mut().zip(saved.slices) {
             slices.load(*saved)?;
+        }
+        match (self.labels.as_mut(), saved.labels) {
+            (Some(labels), Some(saved)) => labels.load(*saved)?,
+            (None, None) => {}
+            _ => return Err(InvalidParameter { name: "labels", expected: "as the plan has them" }),
         }
         match (self.severe.as_mut(), saved.severe) {
             (Some(severe), Some(saved)) => severe.state.load(*saved)?,

@@ -28,14 +28,27 @@ pub(super) enum Family {
 
 impl Family {
     pub(super) fn of(bound: CountBound, or_not_worse: bool) -> Result<Self, InvalidParameter> {
+        Self::of_captured(bound, or_not_worse, 1.0)
+    }
+
+    /// The same where at least this share of the candidate's events has come, and possibly all of the reference's, which served before: who is worse than
+    /// the bound then shows at least this share of `reference + margin`, of `factor · reference` or of the limit.
+    pub(super) fn of_captured(bound: CountBound, or_not_worse: bool, captured: f64) -> Result<Self, InvalidParameter> {
         Ok(match bound {
-            CountBound::Difference { margin, .. } if margin.abs() > 0.0 => Self::Difference(RiskDifference::new(margin)?),
-            CountBound::Difference { margin, .. } => Self::Difference(RiskDifference::with_line(1.0, margin, LEAST_EFFECT)?),
-            CountBound::Ratio { factor, .. } => Self::Ratio(RateRatio::new(factor)?),
+            CountBound::Difference { margin, .. } => {
+                let effect = if margin.abs() > 0.0 { captured * margin.abs() } else { LEAST_EFFECT };
+                Self::Difference(RiskDifference::with_line(captured, captured * margin, effect)?)
+            }
+            CountBound::Ratio { factor, .. } => Self::Ratio(RateRatio::new(captured * factor)?),
             CountBound::Absolute(limit) => {
-                Self::Absolute { limit: Exceedance::new(limit)?, blame: RateRatio::new(BLAME_RATIO)?, or_not_worse }
+                Self::Absolute { limit: Exceedance::new(captured * limit)?, blame: RateRatio::new(captured * BLAME_RATIO)?, or_not_worse }
             }
         })
+    }
+
+    /// "The share of one arm is at most `factor` times that of the other", for shares of any size.
+    pub(super) fn of_shares(factor: f64) -> Result<Self, InvalidParameter> {
+        Ok(Self::Difference(RiskDifference::with_line(factor, 0.0, LEAST_EFFECT)?))
     }
 
     /// The same question asked of pairs.

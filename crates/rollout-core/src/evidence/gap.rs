@@ -65,7 +65,7 @@ impl GapState {
         let difference = |margin| CountBound::Difference { margin, versus: Reference::Stable };
         let bounds = Bounds { target: Some(difference(gap.target)), critical: Some(difference(gap.critical)), win: None };
         // "Not changed at all" is what is rejected before the candidate is blamed.
-        let unchanged = Bounds { target: None, critical: Some(difference(0.0)), win: None };
+        let unchanged = Bounds { critical: Some(difference(0.0)), ..Bounds::default() };
         let count = gap.groups.len();
         let ordered = (0..count).flat_map(|worse| (0..count).filter(move |better| *better != worse).map(move |better| (worse, better)));
         let pairs = ordered

@@ -14,6 +14,7 @@ mod family;
 mod gap;
 mod glance;
 mod history;
+mod labels;
 mod level;
 mod limit;
 mod query;
@@ -37,6 +38,7 @@ pub(crate) use drift::DriftState;
 pub(crate) use energy::{EnergyState, LOAD};
 pub(crate) use gap::{GapState, pairs as gap_pairs};
 pub use history::{History, SPAN as HISTORY_SPAN};
+pub(crate) use labels::UnlikeLabels;
 pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, WINDOWS_PER_BATCH};
 pub(crate) use limit::{LIMIT_TICKS, LimitState, Standing};
 pub use query::{REVISION_LABEL, ROLLOUT_LABEL};
@@ -459,11 +461,12 @@ impl State {
             win_cap: risk.win_threshold / 3.0,
             or_not_worse: false,
             paired: matches!(guardrail.test, Test::Paired(_)),
+            captured: 1.0,
         };
         Ok(match &guardrail.test {
             Test::Counts { .. } | Test::Paired(_) => match CountState::new(guardrail, &terms(&risk), started)? {
                 Some(counts) => {
-                    let counts = counts.with_severe(guardrail, &terms(&risk), started)?;
+                    let counts = counts.with_severe(guardrail, &terms(&risk), started)?.with_labels(guardrail, &terms(&risk), started)?;
                     Self::Counts(Box::new(counts.with_slices(guardrail, &terms(&risk.of_slice()), started)?))
                 }
                 None => Self::Broken(guardrail.name.clone()),

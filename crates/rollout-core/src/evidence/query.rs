@@ -192,7 +192,8 @@ pub(super) fn inferences_sought(energy: &Energy) -> Sought<'_> {
 pub(super) fn sought(guardrail: &Guardrail) -> Vec<Sought<'_>> {
     match &guardrail.test {
         Test::Counts { bad, total, .. } => {
-            [count_sought(guardrail, bad, total), count_sought(guardrail, total, bad)].into_iter().flatten().collect()
+            let requests = guardrail.requests.as_ref().and_then(|requests| count_sought(guardrail, requests, total));
+            [count_sought(guardrail, bad, total), count_sought(guardrail, total, bad), requests].into_iter().flatten().collect()
         }
         Test::Paired(paired) => [&paired.candidate_wrong, &paired.stable_wrong, &paired.total]
             .into_iter()

@@ -78,6 +78,12 @@ impl Bench<'_> {
         if let (Some(maturity), Verdict::Undecided, false) = (&guardrail.maturity, found.finding.verdict, found.suspicious) {
             self.say_immature(&mut found.finding, maturity);
         }
+        let unlike = if let State::Counts(counts) = &tracked.state {
+            self.wait_for_labels(&mut found.finding, counts);
+            counts.unlike_labels().map(|unlike| Unmeasurable::UnlikeLabels { message: text::unlike_labels(&unlike) })
+        } else {
+            None
+        };
         if let (Some(win), true) = (&found.finding.win, found.finding.verdict == Verdict::Proven) {
             found.finding.message = format!("{}; {}", found.finding.message, text::win(win));
         }
@@ -86,12 +92,12 @@ impl Bench<'_> {
             found.finding.reason = "Inactive".into();
             found.finding.message = format!("{} does not count in this stage", guardrail.name);
             found.suspicious = false;
+        } else if let Some(unlike) = &unlike {
+            // Neither for nor against the candidate: what was counted among such labels shows no difference of the models.
+            cannot_be_measured(&mut found.finding, guardrail, unlike);
         } else if !matches!(found.finding.verdict, Verdict::Harmful | Verdict::Warning) {
             if let Some(problem) = tracked.problem.as_ref().or(self.trouble) {
-                found.finding.verdict = Verdict::Unmeasurable;
-                found.finding.reason = problem.category().into();
-                found.finding.message = format!("{} cannot be measured: {problem}{}", guardrail.name, of_profile(guardrail, problem));
-                found.finding.eta = None;
+                cannot_be_measured(&mut found.finding, guardrail, problem);
             } else if !tracked.read && found.finding.verdict == Verdict::Proven {
                 found.finding.verdict = Verdict::Undecided;
                 found.finding.reason = "NotReadYet".into();
@@ -99,6 +105,15 @@ impl Bench<'_> {
             }
         }
         found
+    }
+
+    /// A proof among labels waits until labels were compared with the requests they belong to.
+    fn wait_for_labels(&self, finding: &mut Finding, counts: &CountState) {
+        let Some(from) = counts.labels_wait_for(self.since, self.settled).filter(|_| finding.verdict == Verdict::Proven) else { return };
+        let time = DateTime::from_timestamp_millis(from).unwrap_or_default().format("%Y-%m-%d %H:%M UTC");
+        finding.verdict = Verdict::Undecided;
+        finding.reason = "LabelsUnchecked".into();
+        finding.message = format!("{}; whether labels are missing alike in both arms is checked from {time} on", finding.message);
     }
 
     /// Says since when labels count, while none does or those of this share of traffic do not yet.
@@ -151,6 +166,13 @@ impl Bench<'_> {
         };
         decided(finding, &subject, &Evidences { name: LOG_E, proof, harm, warning }, risk)
     }
+}
+
+fn cannot_be_measured(finding: &mut Finding, guardrail: &Guardrail, problem: &Unmeasurable) {
+    finding.verdict = Verdict::Unmeasurable;
+    finding.reason = problem.category().into();
+    finding.message = format!("{} cannot be measured: {problem}{}", guardrail.name, of_profile(guardrail, problem));
+    finding.eta = None;
 }
 
 /// What to do when the metric of a built-in guardrail does not exist.

@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::evidence::{Arms, Evidence, Readings, SAMPLE_RATIO_ALPHA, State, freshness, silence};
 use crate::plan::{Guardrail, Plan, PlannedStage};
 use crate::spec::{OnUnmeasurable, StageKind};
-use crate::verdict::{Failure, Finding, Judgement, Overall, Pass, Unmeasurable, Verdict};
+use crate::verdict::{Failure, Finding, Judgement, Overall, Pass, UNLIKE_LABELS, Unmeasurable, Verdict};
 use crate::weights::{Exposure, Position};
 use crate::words;
 pub(crate) use finding::FIRST_BATCHES;
@@ -221,13 +221,14 @@ impl Case<'_> {
     fn blocking(&self) -> impl Iterator<Item = (&Guardrail, &Found)> {
         self.guardrails().filter(|(guardrail, found)| match found.finding.verdict {
             Verdict::Proven | Verdict::Inactive => found.suspicious,
-            Verdict::Unmeasurable => !self.ignored(guardrail),
+            Verdict::Unmeasurable => !self.ignored(guardrail, found),
             Verdict::Undecided | Verdict::Warning | Verdict::Harmful => true,
         })
     }
 
-    fn ignored(&self, guardrail: &Guardrail) -> bool {
-        guardrail.on_unmeasurable == OnUnmeasurable::Ignore && !self.split_is_wrong
+    /// What cannot be read may be ignored where the user says so; that it is known to mislead may not.
+    fn ignored(&self, guardrail: &Guardrail, found: &Found) -> bool {
+        guardrail.on_unmeasurable == OnUnmeasurable::Ignore && !self.split_is_wrong && found.finding.reason != UNLIKE_LABELS
     }
 
     /// Everything that a pass still lacks, in words.
@@ -286,7 +287,7 @@ impl Case<'_> {
         let mut missing = Vec::new();
         let counted = self.guardrails().zip(&self.evidence.guardrails).filter_map(|((guardrail, found), tracked)| match &tracked.state {
             _ if found.finding.verdict == Verdict::Inactive => None,
-            _ if found.finding.verdict == Verdict::Unmeasurable && self.ignored(guardrail) => None,
+            _ if found.finding.verdict == Verdict::Unmeasurable && self.ignored(guardrail, found) => None,
             // Once labels were old enough in the stage, a further step need not wait as long again: it has no older ones to show.
             State::Counts(counts) if guardrail.maturity.is_some() && counts.stage_windows() >= f64::from(STEP_WINDOWS) => None,
             State::Counts(counts) => Some(counts.step_windows()),

@@ -1,5 +1,8 @@
 //! How measurements and bounds are said to people: percentage points, ratios, levels with their units. Judges nothing.
 
+use anytime_stats::Tally;
+
+use crate::evidence::UnlikeLabels;
 use crate::plan::{CountBound, Direction, EnergyBound, LevelBound, LimitBound, Reference, Severe};
 use crate::quantity::{AT_LEAST, duration_text};
 use crate::verdict::WinFinding;
@@ -86,6 +89,22 @@ pub(super) fn distance(value: f64) -> String {
 /// A log e-value.
 pub(super) fn log_e(value: f64) -> String {
     format!("{value:.1}")
+}
+
+/// `5.2% of the candidate's requests have no label, and 0.1% of stable's (of 1 204 and 10 811 requests, ln E 7.9 ≥ 6.9): …`.
+pub(super) fn unlike_labels(unlike: &UnlikeLabels) -> String {
+    let (candidate, stable) = (unlike.seen.candidate, unlike.seen.champion);
+    let missing = |arm: Tally| percent((1.0 - arm.rate().unwrap_or_default()).max(0.0));
+    format!(
+        "{} of the candidate's requests have no label, and {} of stable's (of {} and {} requests, ln E {} ≥ {}): what is counted among the labels \
+         says nothing of the models until they are missing alike",
+        missing(candidate),
+        missing(stable),
+        count(candidate.total),
+        count(stable.total),
+        log_e(unlike.log_e),
+        log_e(unlike.threshold)
+    )
 }
 
 /// The arm's name in a sentence.

@@ -296,6 +296,9 @@ pub struct Proportion {
     pub bad: SelectorText,
     /// Counter of all events, such as model_predictions_total.
     pub total: SelectorText,
+    /// Counter of the requests behind the events, such as requests_total, where total counts only those that got a label. The share without a label must be the same in both arms: proven to differ, the guardrail cannot be measured. On the same pods; not beside cohortLabel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<SelectorText>,
 }
 
 /// Rare events.

@@ -77,6 +77,10 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         Some(read) => Some(read?),
         None => None,
     };
+    let requests = match typed.proportion.as_ref().and_then(|proportion| proportion.requests.as_ref().map(|text| (proportion, text))) {
+        Some((proportion, text)) => Some(CountSource::Counter(labelled(proportion, text, typed, site)?)),
+        None => None,
+    };
     Some(Guardrail {
         name: typed.name.clone(),
         stages: stages(typed, &test),
@@ -87,8 +91,20 @@ pub(super) fn resolve(index: usize, typed: &spec::Guardrail, problems: &mut Prob
         win,
         slices,
         maturity,
+        requests,
         profile: profile::origin(typed).map(|profile| profile.name.to_string()),
     })
+}
+
+/// The requests of which a proportion's total counts those with a label.
+fn labelled(proportion: &spec::Proportion, text: &SelectorText, typed: &spec::Guardrail, site: &mut Site) -> Option<Selector> {
+    let requests = site.selector("proportion.requests", text);
+    let total = proportion.total.parse().ok();
+    let found = format!("{} as total and as requests", quoted(text.as_str()));
+    site.check(requests.is_none() || requests != total, "proportion.requests", found, rules::LABELLED);
+    let dated = typed.maturity.as_ref().is_some_and(|maturity| maturity.cohort_label.is_some());
+    site.check(!dated, "proportion.requests", "requests and cohortLabel", rules::UNDATED);
+    requests
 }
 
 /// The promised win, in the form of its kind.

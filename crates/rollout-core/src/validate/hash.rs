@@ -71,6 +71,9 @@ fn guardrail(guardrail: &Guardrail) -> Value {
         let cohorts = cohorts.as_ref().map(|cohorts| json!([cohorts.label, millis(cohorts.width)]));
         fields.insert("maturity".to_owned(), json!([millis(*age), captured, cohorts]));
     }
+    if let (Some(requests), Some(fields)) = (&guardrail.requests, value.as_object_mut()) {
+        fields.insert("requests".to_owned(), source(requests));
+    }
     if let (Some(win), Some(fields)) = (guardrail.win, value.as_object_mut()) {
         let win = match win {
             Win::Ratio { factor, versus } => json!(["ratio", factor, reference(versus)]),

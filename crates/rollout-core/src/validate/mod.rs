@@ -172,11 +172,14 @@ fn check_maturity(plan: &Plan, problems: &mut Problems) {
         let counting = plan.guardrails.iter().filter(|guardrail| guardrail.stages.contains(&stage.kind));
         let oldest = counting
             .filter_map(|guardrail| Some((guardrail, guardrail.maturity.as_ref()?)))
-            .max_by_key(|(_, maturity)| mature_after(maturity, plan));
+            .max_by_key(|(guardrail, maturity)| mature_after(guardrail, maturity, plan));
         let Some((guardrail, maturity)) = oldest else { continue };
-        let needed = mature_after(maturity, plan);
+        let needed = mature_after(guardrail, maturity, plan);
         if needed > stage.max {
             let then = match &maturity.cohorts {
+                None if guardrail.requests.is_some() => {
+                    format!("are compared with their requests at twice that, in two windows of {}", duration_text(plan.window))
+                }
                 None => format!("two windows of {}", duration_text(plan.window)),
                 Some(cohorts) => {
                     format!("the first cohorts of {} end within {}", duration_text(cohorts.width), duration_text(cohorts.width * 4))
@@ -197,9 +200,10 @@ fn check_maturity(plan: &Plan, problems: &mut Problems) {
 }
 
 /// The least time of a stage in which late labels are proven: their age and two windows; or the rest of the cohort that is lost to the change of
-/// traffic, one that only shows what stable does, and two more.
-fn mature_after(maturity: &Maturity, plan: &Plan) -> chrono::TimeDelta {
-    maturity.age + maturity.cohorts.as_ref().map_or(plan.window * 2, |cohorts| cohorts.width * 4)
+/// traffic, one that only shows what stable does, and two more. Labels that are compared with their requests need their age twice.
+fn mature_after(guardrail: &Guardrail, maturity: &Maturity, plan: &Plan) -> chrono::TimeDelta {
+    let age = if guardrail.requests.is_some() { maturity.age * 2 } else { maturity.age };
+    age + maturity.cohorts.as_ref().map_or(plan.window * 2, |cohorts| cohorts.width * 4)
 }
 
 /// Every guardrail must count somewhere, and every stage that exposes users must have one.

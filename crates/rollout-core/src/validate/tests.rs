@@ -176,6 +176,11 @@ fn a_stage_must_last_until_labels_are_mature() {
     let found = messages(&json!({}), &guardrails);
     assert_eq!(found.len(), 2, "in the shadow stage as in the canary: {found:?}");
     assert!(found[1] == format!("spec.stages[1].maxDuration: found \"6h\", {expected}"), "{found:?}");
+    let mut checked = guardrails.clone();
+    checked["guardrails"][0]["proportion"]["requests"] = json!("r");
+    let found = messages(&json!({}), &checked);
+    let twice = "labels of late count at an age of 36h, and are compared with their requests at twice that, in two windows of 1m";
+    assert!(found[1].ends_with(&format!("expected at least 72h2m: {twice}")), "{found:?}");
     let stages = json!({"stages": [{"name": "canary", "type": "Canary", "percent": "5%", "maxDuration": "72h"}]});
     let plan = validate(&rollout(&stages), &policy(&guardrails)).unwrap();
     let maturity = plan.guardrails[0].maturity.clone().unwrap();

@@ -11,6 +11,7 @@ mod drift;
 mod energy;
 mod fairness;
 mod glance;
+mod labels;
 mod limits;
 mod maturity;
 mod measuring;

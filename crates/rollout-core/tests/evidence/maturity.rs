@@ -138,3 +138,18 @@ fn a_restart_changes_nothing_for_late_labels() {
     }
     assert_same(&rollout_core::judge::judge(&run.plan, &again, &run.moment()), &run.judge(), "restarted");
 }
+
+/// All of stable's errors are found, because it served before, and seven in ten of the candidate's: 8 % shown by both are 11.4 % of the candidate's answers.
+#[test]
+fn a_proof_allows_for_the_candidates_labels_that_are_still_to_come() {
+    let decided = |captured: f64| {
+        let mut world = World::new(53, 5_000, 2);
+        (world.stable.rps, world.candidate.rps) = (30.0, 30.0);
+        (world.stable.wrong, world.candidate.wrong) = (0.08, 0.08);
+        let guardrail = Guardrail { maturity: Some(Maturity { captured, ..MATURITY }), ..accuracy(0.03, 0.03) };
+        let mut run = Run::new(plan(vec![canary(&[50])], vec![guardrail]), world);
+        run.until_decided(TimeDelta::minutes(40)).map(|(judgement, _)| reason(&judgement.overall))
+    };
+    assert_eq!(decided(1.0).as_deref(), Some("StagePass"), "where no label is missing they are equal");
+    assert_eq!(decided(0.7), None, "11.4 % is worse than 8 % by more than 3 points");
+}

@@ -24,6 +24,7 @@ pub fn guardrail(name: &str, test: Test) -> Guardrail {
         slices: None,
         profile: None,
         maturity: None,
+        requests: None,
     }
 }
 

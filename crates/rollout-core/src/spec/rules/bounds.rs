@@ -252,9 +252,20 @@ pub(crate) const UNSLICED: &str = "one of them: the labels of a cohort are not t
 /// Where cohorts may stand.
 pub(crate) const COUNTED: &str = "it beside a count of all events";
 
-fn cohorts() -> [Value; 2] {
+/// What the requests of labels are.
+pub(crate) const LABELLED: &str = "total to count those of the requests that got a label";
+/// Where the requests of labels may not stand.
+pub(crate) const UNDATED: &str = "one of them: requests are not told apart by cohort";
+
+fn cohorts() -> [Value; 3] {
     let has = "has(self.maturity) && has(self.maturity.cohortLabel)";
     [
+        rule(
+            ".proportion.requests",
+            &format!("!has(self.proportion) || !has(self.proportion.requests) || !({has})"),
+            "'requests and cohortLabel'",
+            UNDATED,
+        ),
         rule(".slices", &format!("!has(self.slices) || !({has})"), "'slices and cohortLabel'", UNSLICED),
         rule(
             ".maturity.cohortLabel",
@@ -315,7 +326,15 @@ fn slices() -> [Value; 2] {
 }
 
 pub(crate) fn proportion() -> Value {
-    json!([rule(".bad", "self.bad != self.total", "'\"' + self.bad + '\" as bad and as total'", "bad events to be some of all events")])
+    json!([
+        rule(".bad", "self.bad != self.total", "'\"' + self.bad + '\" as bad and as total'", "bad events to be some of all events"),
+        rule(
+            ".requests",
+            "!has(self.requests) || self.requests != self.total",
+            "'\"' + self.requests + '\" as total and as requests'",
+            LABELLED,
+        ),
+    ])
 }
 
 pub(crate) fn paired() -> Value {
