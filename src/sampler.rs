@@ -14,7 +14,7 @@ use crate::contain::contained_future;
 use crate::context::Context;
 use crate::lane;
 use crate::prometheus::{Gathered, Server, Servers};
-use crate::tracker::{Behind, Lot, Outcome, Questions, Tracker, Watched, aligned_after};
+use crate::tracker::{Behind, Lot, Outcome, Questions, Recall, Tracker, Watched, aligned_after};
 
 /// How long after an instant its samples are read: a scrape that ended just before it has been stored by then.
 const INGESTION: TimeDelta = TimeDelta::milliseconds(30);
@@ -127,47 +127,75 @@ fn catch_up(ctx: &Arc<Context>) {
     }
 }
 
-/// Reads what the champion of a new attempt did in the days before it. Nothing waits for it.
+/// Reads what the champions of new attempts did in the days before. Nothing waits for it.
 fn recall(ctx: &Arc<Context>) {
-    if let Some(recall) = ctx.tracker.to_recall() {
-        let ctx = Arc::clone(ctx);
-        tokio::spawn(async move {
-            // A past that cannot be used is as one that nobody recorded.
-            let history = contained_future(past(&ctx.servers, &recall.watched)).await.unwrap_or_else(|_| {
-                ctx.metrics.panicked("recall");
-                History::start(&recall.watched.plan, recall.watched.identity.started)
-            });
-            ctx.tracker.recalled(&recall, &history);
-            debug!(namespace = recall.key.namespace, name = recall.key.name, "the champion's past is known");
-        });
+    let lot = ctx.tracker.to_recall();
+    if lot.is_empty() {
+        return;
     }
+    let ctx = Arc::clone(ctx);
+    tokio::spawn(async move {
+        // A past that cannot be used is as one that nobody recorded.
+        let histories = contained_future(past(&ctx.servers, &lot)).await.unwrap_or_else(|_| {
+            ctx.metrics.panicked("recall");
+            Vec::new()
+        });
+        ctx.tracker.recalled(lot.iter().zip(&histories));
+        debug!(rollouts = lot.len(), "the champions' past is known");
+    });
 }
 
-/// The past of an attempt's champion, hour by hour, so that days of samples are never held at once. Ends early when a server gives no answer at all.
-async fn past(servers: &Servers, watched: &Watched) -> History {
-    let (plan, arms, end) = (&watched.plan, &watched.arms, watched.identity.started);
+/// The past of the champions of attempts of one plan, in pieces, so that days of samples are never held at once: a history for each. Ends early
+/// when a server gives no answer at all.
+async fn past(servers: &Servers, lot: &[Recall]) -> Vec<History> {
+    let Some(Recall { watched: first, .. }) = lot.first() else { return Vec::new() };
+    let plan = &first.plan;
     let (interval, lookback) = (History::interval(plan), Evidence::lookback(plan));
-    // Asked for every revision, as at instants, the answer would hold days of all rollouts for the sake of one.
-    let stable = arms.stable.revision.as_ref().filter(|revision| !revision.is_baseline());
-    let narrow = |query: &Query| stable.map_or_else(|| query.clone(), |revision| query.of_revision(revision));
-    let queries: BTreeMap<Query, Query> = History::queries(plan, arms).into_iter().map(|query| (narrow(&query), query)).collect();
-    let sent: BTreeSet<Query> = queries.keys().cloned().collect();
-    let mut history = History::start(plan, end - HISTORY_SPAN);
-    let mut at = aligned_after(end - HISTORY_SPAN, interval);
+    let mut histories: Vec<History> = lot.iter().map(|one| History::start(plan, one.watched.identity.started - HISTORY_SPAN)).collect();
+    let starts = || lot.iter().map(|one| one.watched.identity.started);
+    let (Some(from), Some(end)) = (starts().min(), starts().max()) else { return histories };
+    // Asked for every revision, as at instants, the answer would hold days of all rollouts for the sake of a few.
+    let stable = || lot.iter().filter_map(|one| one.watched.arms.stable.revision.as_ref()).filter(|revision| !revision.is_baseline());
+    let narrow = |query: &Query| if stable().next().is_none() { query.clone() } else { query.of_revisions(stable()) };
+    let mut asked: BTreeMap<String, BTreeSet<Query>> = BTreeMap::new();
+    for one in lot {
+        asked.entry(one.key.namespace.clone()).or_default().extend(History::queries(plan, &one.watched.arms));
+    }
+    let mut at = aligned_after(from - HISTORY_SPAN, interval);
+    let mut piece = (PIECE / i32::try_from(lot.len()).unwrap_or(i32::MAX)).max(FIRST_PIECE);
     while at <= end {
-        let to = end.min(at + PIECE);
-        let readings = servers.history(&watched.server, &sent, at - lookback, to).await;
-        let readings: Readings =
-            readings.into_iter().filter_map(|(query, reading)| Some((queries.get(&query)?.clone(), reading))).collect();
-        if readings.values().all(|reading| matches!(reading, Reading::Failed(_))) {
+        let to = end.min(at + piece);
+        let answers = servers.recorded(&first.server, &asked, narrow, at - lookback, to).await;
+        if answers.readings().values().all(|reading| matches!(reading, Reading::Failed(_))) {
             break;
         }
+        for (one, history) in lot.iter().zip(&mut histories) {
+            let readings = own(&answers, &one.watched);
+            let (since, until) = (one.watched.identity.started - HISTORY_SPAN, one.watched.identity.started.min(to));
+            let mut at = at;
+            while at <= until {
+                if at > since {
+                    history.absorb(plan, &one.watched.arms, at, &readings);
+                }
+                at += interval;
+            }
+            // A hundred rollouts take seconds, in which instants must go on.
+            tokio::task::yield_now().await;
+        }
         while at <= to {
-            history.absorb(plan, arms, at, &readings);
             at += interval;
         }
+        piece = next_piece(piece, answers.samples());
     }
-    history
+    histories
+}
+
+/// As much history at once as is held without regret, however many series there are.
+fn next_piece(piece: TimeDelta, samples: usize) -> TimeDelta {
+    if samples > MOST_SAMPLES {
+        return (piece / 2).max(LEAST_PIECE);
+    }
+    if samples * 4 < MOST_SAMPLES { (piece * 2).min(PIECE) } else { piece }
 }
 
 /// Reads the history of many rollouts at once, server by server and piece by piece, so that a restart costs one reading and not one each.
@@ -195,21 +223,14 @@ async fn replay_from(ctx: &Context, server: &Server, members: &mut [&mut Behind]
     let mut piece = FIRST_PIECE;
     while from < to {
         let end = to.min(from + piece);
-        let answers = ctx.servers.recorded(server, &asked, from - lookback, end).await;
+        let answers = ctx.servers.recorded(server, &asked, Query::clone, from - lookback, end).await;
         for one in members.iter_mut().filter(|one| one.last < end) {
             let readings = own(&answers, &one.watched);
             ctx.tracker.replayed(one, end, &readings);
             // A thousand rollouts take seconds, in which instants must go on.
             tokio::task::yield_now().await;
         }
-        // As much as is held without regret, however many series there are.
-        piece = if answers.samples() * 4 < MOST_SAMPLES {
-            (piece * 2).min(PIECE)
-        } else if answers.samples() > MOST_SAMPLES {
-            (piece / 2).max(LEAST_PIECE)
-        } else {
-            piece
-        };
+        piece = next_piece(piece, answers.samples());
         from = end;
     }
 }

@@ -109,7 +109,7 @@ pub struct Tracker {
     rollouts: Mutex<BTreeMap<Key, Tracked>>,
     /// Plans in use by hash: rollouts of one policy with the same stages have one in common.
     plans: Mutex<BTreeMap<String, Weak<Plan>>>,
-    /// Whether the past of some rollout is being read: one at a time, so that it never crowds out the instants.
+    /// Whether the past of some rollouts is being read: a lot at a time, so that it never crowds out the instants.
     recalling: AtomicBool,
     /// Whether history is being folded in, for rollouts that are a little behind and for those that are far behind. What falls behind
     /// meanwhile is read together next, rather than each on its own.
@@ -125,6 +125,8 @@ pub struct Recall {
     pub watched: Arc<Watched>,
 }
 
+/// Rollouts whose champions' past is read at once: so many revisions fit a selector.
+const MOST_RECALLED: usize = 128;
 /// Rollouts that are as far behind as this are read apart, so that days of one never hold up seconds of the others.
 const FAR: TimeDelta = TimeDelta::minutes(15);
 
@@ -327,23 +329,32 @@ impl Tracker {
         lots
     }
 
-    /// The next new attempt whose champion's past is not known, while no other is being read; ended by [`Self::recalled`].
-    pub fn to_recall(&self) -> Option<Recall> {
+    /// New attempts of one plan whose champions' past is not known, while no other is being read; ended by [`Self::recalled`].
+    pub fn to_recall(&self) -> Vec<Recall> {
         if self.recalling.load(Ordering::Acquire) {
-            return None;
+            return Vec::new();
         }
         let mut rollouts = self.lock();
-        let (key, tracked) = rollouts.iter_mut().find(|(_, tracked)| tracked.forgetful)?;
-        tracked.forgetful = false;
-        self.recalling.store(true, Ordering::Release);
-        Some(Recall { key: key.clone(), watched: Arc::clone(&tracked.watched) })
+        let mut lot: Vec<Recall> = Vec::new();
+        for (key, tracked) in rollouts.iter_mut().filter(|(_, tracked)| tracked.forgetful) {
+            let alike =
+                |one: &Recall| Arc::ptr_eq(&one.watched.plan, &tracked.watched.plan) && one.watched.server == tracked.watched.server;
+            if lot.first().is_none_or(alike) && lot.len() < MOST_RECALLED {
+                tracked.forgetful = false;
+                lot.push(Recall { key: key.clone(), watched: Arc::clone(&tracked.watched) });
+            }
+        }
+        self.recalling.store(!lot.is_empty(), Ordering::Release);
+        lot
     }
 
-    /// Gives the past to the attempt that it was read for, if that is still on.
-    pub fn recalled(&self, recall: &Recall, history: &History) {
-        if let Some(tracked) = self.lock().get_mut(&recall.key).filter(|t| t.watched.identity == recall.watched.identity) {
-            let remembered = contained(|| tracked.evidence.remember(history));
-            if let Err(panicked) = remembered {
+    /// Gives the past to the attempts that it was read for, as far as those are still on.
+    pub fn recalled<'a>(&self, histories: impl IntoIterator<Item = (&'a Recall, &'a History)>) {
+        let mut rollouts = self.lock();
+        for (recall, history) in histories {
+            if let Some(tracked) = rollouts.get_mut(&recall.key).filter(|t| t.watched.identity == recall.watched.identity)
+                && let Err(panicked) = contained(|| tracked.evidence.remember(history))
+            {
                 let at = tracked.evidence.last_instant();
                 tracked.begin_anew(at, &panicked);
             }

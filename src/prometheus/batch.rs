@@ -132,16 +132,21 @@ impl Servers {
         Gathered::of(at, readings, asked)
     }
 
-    /// The raw samples of every query of `asked` (by namespace) after `from` and up to `to`, as [`Self::history`] reads them.
+    /// The raw samples of every query of `asked` (by namespace) after `from` and up to `to`, as [`Self::history`] reads them; sent in the form
+    /// that `narrow` gives it, which must select nothing less than what is looked for.
     pub async fn recorded(
         &self,
         server: &Server,
         asked: &BTreeMap<String, BTreeSet<Query>>,
+        narrow: impl Fn(&Query) -> Query,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Gathered {
-        let queries = asked.values().flatten().cloned().collect();
-        Gathered::of(to, self.history(server, &queries, from, to).await, asked)
+        let queries: BTreeMap<&Query, Query> = asked.values().flatten().map(|query| (query, narrow(query))).collect();
+        let sent = queries.values().cloned().collect();
+        let read = self.history(server, &sent, from, to).await;
+        let readings = queries.into_iter().filter_map(|(query, sent)| Some((query.clone(), read.get(&sent)?.clone())));
+        Gathered::of(to, readings.collect(), asked)
     }
 
     /// The raw samples of every query after `from` and up to `to`, for replay after a restart.

@@ -26,6 +26,8 @@ HANDS = 8
 IDLE = "idle"
 # Programs of the cluster that nothing here needs and that would take the machine's time.
 SPARE = ("contour", "envoy", "prometheus", "kube-proxy", "kubelet", "containerd")
+# As the chart sets it.
+ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "65536"}
 # Pods that fit a fake node.
 ROOM = 2000
 
@@ -79,7 +81,7 @@ class Ground:
         """One replica, without a lease, at its default settings otherwise. Returns the seconds until it is ready."""
         began = time.monotonic()
         command = [str(self.binary), "run", "--leader-elect=false", "--log-format=json", f"--health-addr={HEALTH}", f"--metrics-addr={METRICS}"]
-        environment = commands.variables(self.cluster) | {"POD_NAME": "scale", "POD_NAMESPACE": objects.NAMESPACE, "HOME": "/tmp"}
+        environment = commands.variables(self.cluster) | ALLOCATOR | {"POD_NAME": "scale", "POD_NAMESPACE": objects.NAMESPACE, "HOME": "/tmp"}
         self.operator = processes.start("operator", command, self.folder / "operator.pid", self.folder / "operator.log", environment)
         wait_until("the operator is ready", ready, 120)
         return time.monotonic() - began

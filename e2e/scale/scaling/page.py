@@ -49,12 +49,15 @@ def rows(found: Numbers) -> list[tuple[str, str, str, str]]:
         add(f"{size} bad in the same second → weight 0: p50 / p99 / worst ms", spread(flip["milliseconds"]), "p99 < 2000" if size == 200 else "", flip)
         add(f"{size}: raises after the breach", str(flip["raises_after_breach"]), "0", flip)
     last = found["flips"][-1]
-    add(f"{last['rollouts']}: from the breach to the last route", f"{last['last_zero_seconds']:.2f} s", f"≤ {1.3 * bare:.2f} s", last)
+    # Fewer than this are written faster than they go bad, one by one within a second.
+    aim = f"≤ {1.3 * bare:.2f} s" if last["rollouts"] >= 500 else ""
+    add(f"{last['rollouts']}: from the breach to the last route", f"{last['last_zero_seconds']:.2f} s", aim, last)
+    add("from the last bad scrape to the last route", f"{last['last_zero_after_last_bad_seconds']:.2f} s", "", last)
     turns = ", ".join(f"{turn['seconds']:.2f}" for turn in found["bare"])
     add(f"a bare client: {found['bare'][0]['puts']} route PUTs, median of {turns}", f"{bare:.2f} s", "", last)
-    add("statuses on record before the last route was written", str(last["records_before_last_zero"]), "0", last)
+    add("statuses written while the route of a candidate known to be bad waited", str(last["records_before_routes"]), "0", last)
     order = ", ".join(f"{share} %: {median(values):.0f}" for share, values in last["by_share"].items())
-    add("median ms from the breach to weight 0, by exposure", order, "falling shares later", last)
+    add("median ms from the breach to weight 0, by exposure", order, "most users first", last)
     add("all on record after", f"{last['last_latched_seconds']:.1f} s", "", last)
     add(f"API writes in {quiet['seconds']:.0f} s when nothing is on trial", counts(quiet["writes"]), "0", quiet)
     add("resident memory then", f"{quiet['memory']['now']:.0f} MiB", "", quiet)

@@ -22,6 +22,8 @@ Numbers = dict[str, Any]
 # Shares of the users that candidates have, in turn: who has most must go first.
 SHARES = (40, 5, 20, 10)
 READS = ("GET", "LIST", "WATCH")
+# Seconds after its first bad scrape by which a candidate is known to be bad: the distance of looks, and the time that one takes.
+KNOWN = 0.5
 RESOURCES = ("modelrollouts", "evaluationpolicies", "httproutes", "deployments", "services", "endpointslices", "pods", "controllerrevisions", "events")
 
 
@@ -160,7 +162,8 @@ def flip(ground: Ground, trials: dict[str, Any]) -> Numbers:
         "milliseconds": [(zero[name] - bad[name]) * 1000 for name in trials],
         "last_zero_seconds": last - began,
         "last_latched_seconds": max(recorded) - began,
-        "records_before_last_zero": sum(at < last for at in recorded),
+        "records_before_routes": sum(any(bad[name] < at - KNOWN and zero[name] > at for name in trials) for at in recorded),
+        "last_zero_after_last_bad_seconds": last - max(bad.values()),
         "first_record_after_last_zero_ms": (min(recorded) - last) * 1000,
         "raises_after_breach": sum(ground.routes.raises(name, one["service"], bad[name]) for name, one in trials.items()),
         "by_share": {str(share): found for share, found in sorted(by_share.items(), reverse=True)},

@@ -170,6 +170,17 @@ class Handler(BaseHTTPRequestHandler):
         """Silence: thousands of requests."""
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing when an operator that was stopped leaves its connections behind."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Only what is not a broken connection is worth words."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 class StubPrometheus:
     """The test's side: starts the process and talks to it."""
 
@@ -213,8 +224,7 @@ class StubPrometheus:
 def serve(seed: int) -> None:
     """The process itself: prints its port and serves until it is ended."""
     Handler.world = World(seed)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Handler)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 

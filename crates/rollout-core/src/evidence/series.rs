@@ -101,10 +101,12 @@ impl Query {
         self.0.strip_suffix("!=\"\"}").is_some_and(|head| head.ends_with(REVISION_LABEL))
     }
 
-    /// The same for the series of one revision, where it asks for those of every revision; for what no other rollout shares, such as the past.
+    /// The same for the series of these revisions, where it asks for those of every revision; for what few rollouts share, such as the past.
     #[must_use]
-    pub fn of_revision(&self, revision: &RevisionId) -> Self {
-        Self(self.0.replace(&format!("{REVISION_LABEL}!=\"\""), &format!("{REVISION_LABEL}=\"{revision}\"")))
+    pub fn of_revisions<'a>(&self, revisions: impl IntoIterator<Item = &'a RevisionId>) -> Self {
+        let names: BTreeSet<&str> = revisions.into_iter().map(RevisionId::as_str).collect();
+        let (sign, names) = (if names.len() == 1 { "=" } else { "=~" }, names.into_iter().collect::<Vec<_>>().join("|"));
+        Self(self.0.replace(&format!("{REVISION_LABEL}!=\"\""), &format!("{REVISION_LABEL}{sign}\"{names}\"")))
     }
 
     /// What it selects; `None` when the text is no selector, which those of the evidence always are.
@@ -204,9 +206,11 @@ mod tests {
     #[test]
     fn the_past_of_one_revision_is_asked_for_without_that_of_all_others() {
         let every = Query::new(r#"errors_total{code=~"5..",espalier_dev_revision!=""}"#);
-        let one = every.of_revision(&RevisionId::new("3f0c"));
-        assert_eq!(one.as_str(), r#"errors_total{code=~"5..",espalier_dev_revision="3f0c"}"#);
+        let (first, other) = (RevisionId::new("3f0c"), RevisionId::new("1a2b"));
+        assert_eq!(every.of_revisions([&first]).as_str(), r#"errors_total{code=~"5..",espalier_dev_revision="3f0c"}"#);
+        let both = every.of_revisions([&first, &other, &first]);
+        assert_eq!(both.as_str(), r#"errors_total{code=~"5..",espalier_dev_revision=~"1a2b|3f0c"}"#);
         let pods = Query::new(r#"power{exported_pod!=""}"#);
-        assert_eq!(pods.of_revision(&RevisionId::new("3f0c")), pods);
+        assert_eq!(pods.of_revisions([&first]), pods);
     }
 }
