@@ -20,8 +20,9 @@ HEARD = 2.0
 SETTLE = {GATEWAY: 15.0, CONTROL: 15.0, PODS: 20.0, ROUTES: 10.0, METRICS: 0.0}
 # A raise by hand is taken back within this time while nothing else is disturbed, in s; after a disturbance once a new leader may write.
 REACTION, TAKEOVER = 3.0, 25.0
-# Without control plane for longer than this, the node's lease runs out and Kubernetes itself takes its pods from the Services, in s.
-LEASE = 30.0
+# Without control plane for longer than this the node's lease runs out, and Kubernetes itself takes its pods from the Services; and the gateway
+# waits for up to a minute between two tries to hear of endpoints again. In s.
+LEASE, RETRY = 30.0, 75.0
 # The policy's risk of rolling back a model within every critical bound.
 FALSE_ROLLBACK = 0.05
 # What must be disturbed for a good model to fail by these; other guardrails are no fault's doing.
@@ -89,15 +90,15 @@ class Judge:
         """Those of them that disturb within a time, their settling included."""
         return [one for one in self.disturbances(slot, *groups) if one.began <= until and one.ended + SETTLE[one.group] >= since]
 
-    def heard_since(self, slot: int, at: float) -> float:
-        """The oldest moment whose weights a gateway may still have: while it or the control plane is disturbed, it hears nothing new."""
+    def heard_since(self, past: Past, at: float) -> float:
+        """The oldest moment whose weights the gateway may still have. It has at least the last version that it reported on, unless it is
+        itself disturbed: a new process reports before its proxies have connected to it."""
         since = at - HEARD
-        while True:
-            found = self.overlapping(slot, since, at, GATEWAY, CONTROL)
-            earliest = min([since, *(one.began - HEARD for one in found)])
-            if earliest >= since:
-                return since
-            since = earliest
+        while found := [one for one in self.overlapping(past.slot, since, at, GATEWAY) if one.began - HEARD < since]:
+            since = min(one.began - HEARD for one in found)
+        known = [route for route in past.routes if 0 < route.heard <= since]
+        replaced = known and any(known[-1].at < route.at <= at for route in past.routes)
+        return min(since, known[-1].at) if replaced else since
 
     # Rule 1 and 2: nobody beyond the intent, nobody on a rejected revision.
 
@@ -161,7 +162,7 @@ class Judge:
         expected: dict[str, float] = {}
         found: dict[str, int] = {}
         for part in slices(past.answers):
-            since, until = self.heard_since(past.slot, part[0].sent), max(answer.ended for answer in part) + HEARD
+            since, until = self.heard_since(past, part[0].sent), max(answer.ended for answer in part) + HEARD
             for revision in sorted({answer.revision for answer in part} & past.services.keys()):
                 got = sum(1 for answer in part if answer.revision == revision)
                 percent = self.allowed(past, raised, revision, since, until)
@@ -207,7 +208,7 @@ class Judge:
         """Whether a fault, or a candidate whose pods crash by themselves, may have made this error."""
         if self.overlapping(past.slot, answer.sent, answer.ended, GATEWAY, PODS, ROUTES):
             return True
-        away = [one for one in self.overlapping(past.slot, answer.sent - LEASE, answer.ended, CONTROL) if one.ended - one.began >= LEASE]
+        away = [one for one in self.overlapping(past.slot, answer.sent - RETRY, answer.ended, CONTROL) if one.ended - one.began >= LEASE]
         crashing = [trial for trial in past.trials if trial.flaw == "crashes"]
         return bool(away) or any(trial.began <= answer.ended and answer.sent <= (trial.ended or math.inf) + HEARD for trial in crashing)
 

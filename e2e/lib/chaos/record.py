@@ -46,12 +46,13 @@ class Standing:
 
 @dataclass
 class Route:
-    """A version of the route: percent by Service; empty when it was gone."""
+    """A version of the route: percent by Service; empty when it was gone. `heard`: when the gateway reported on it, 0 if it never did."""
 
     at: float
     uid: str
     generation: int
     shares: dict[str, float]
+    heard: float = 0.0
 
 
 @dataclass
@@ -184,13 +185,27 @@ def standings(versions: Iterable[Version]) -> tuple[list[Standing], dict[str, st
     return found, services
 
 
-def routes(versions: Iterable[Version]) -> list[Route]:
-    """Versions of the route whose weights may differ."""
+def routes(versions: Iterable[Version], name: str) -> list[Route]:
+    """Versions of a route whose weights may differ, each with the gateway's first report on it."""
     found: list[Route] = []
     for version in versions:
+        if version.name != name:
+            continue
         metadata = version.object["metadata"]
-        found.append(Route(version.wall, metadata["uid"], int(metadata.get("generation", 0)), shares(version.object) if version.exists else {}))
+        uid, generation = metadata["uid"], int(metadata.get("generation", 0))
+        last = found[-1] if found else None
+        if last is None or (last.uid, last.generation) != (uid, generation) or bool(last.shares) != version.exists:
+            last = Route(version.wall, uid, generation, shares(version.object) if version.exists else {})
+            found.append(last)
+        if not last.heard and reported(version.object) >= generation:
+            last.heard = version.wall
     return found
+
+
+def reported(route: Object) -> int:
+    """The oldest generation that any of its gateways last spoke about."""
+    spoken = [one.get("observedGeneration", 0) for parent in route.get("status", {}).get("parents", []) for one in parent.get("conditions", [])]
+    return min(spoken, default=0)
 
 
 def shares(route: Object) -> dict[str, float]:

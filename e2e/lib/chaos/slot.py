@@ -156,6 +156,6 @@ class Slot:
     def past(self, folder: Path) -> record.Past:
         """Everything for the judge."""
         standings, services = record.standings(self.watch.versions)
-        routes = record.routes(self.world.routes.of(ROLLOUT))
+        routes = record.routes(self.world.routes.watch.versions, ROLLOUT)
         answers = record.answers(record.answers_file(folder, self.number))
         return record.Past(self.number, services, standings, routes, self.tried, answers)
