@@ -38,6 +38,8 @@ PARTS = (
     ("envoy", GATEWAY),
     ("kubelet", PODS),
 )
+# From here on a fault takes much of a short run, in s.
+LONG = 45.0
 # A frozen leader for longer than its lease, too; a frozen kubelet for less than its node's, or Kubernetes itself takes all pods away.
 FREEZES = {"operator leader": (3.0, 25.0), "kubelet": (5.0, 25.0)}
 DECK = (
@@ -82,15 +84,26 @@ def faults(seed: int, seconds: float, slots: int, every: float) -> list[Fault]:
     # Something must be on trial before it can be disturbed.
     at = 5.0
     while True:
-        if not deck:
-            deck = list(DECK)
-            dice.shuffle(deck)
+        deck = deck or shuffled(dice)
         # Mostly a rain of faults, now and then a calm in which something can be proven.
         at += dice.uniform(2.0, 4.0) * every if dice.random() < 0.1 else max(1.0, dice.expovariate(1.0 / (0.75 * every)))
-        length, slot, chance = dice.uniform(*deck[-1].seconds), dice.randrange(slots), dice.random()
-        if at + length > seconds:
+        slot, chance, part = dice.randrange(slots), dice.random(), dice.random()
+        fitting = [card for card in deck if at + card.seconds[1] <= seconds]
+        if not fitting:
             return drawn
-        drawn.append(Fault(len(drawn) + 1, round(at, 1), deck.pop(), round(length, 1), slot, chance))
+        card = fitting[0]
+        deck.remove(card)
+        length = card.seconds[0] + part * (card.seconds[1] - card.seconds[0])
+        drawn.append(Fault(len(drawn) + 1, round(at, 1), card, round(length, 1), slot, chance))
+
+
+def shuffled(dice: random.Random) -> list[Card]:
+    """A whole deck. The longest ones lie in its first half, or a short run would end before them."""
+    deck, long = [card for card in DECK if card.seconds[1] < LONG], [card for card in DECK if card.seconds[1] >= LONG]
+    dice.shuffle(deck)
+    for card in long:
+        deck.insert(dice.randrange(len(deck) // 2), card)
+    return deck
 
 
 @dataclass(frozen=True)
