@@ -50,6 +50,8 @@ class Findings:
     errors: int
     errors_in_peace: int
     beyond_while_deaf: int
+    # The longest that the gateway took to report on a version of a route, in s.
+    slowest_gateway: float
 
 
 class Judge:
@@ -74,7 +76,9 @@ class Judge:
         self.chance()
         answers = sum(len(past.answers) for past in self.run.pasts)
         ordered = sorted(self.violations, key=lambda one: one.at)
-        return Findings(ordered, self.reactions, self.by_chance, answers, self.errors, self.errors_in_peace, self.beyond_while_deaf)
+        heard = [route.heard - route.at for past in self.run.pasts for route in past.routes if route.heard]
+        counted = (answers, self.errors, self.errors_in_peace, self.beyond_while_deaf)
+        return Findings(ordered, self.reactions, self.by_chance, *counted, slowest_gateway=max(heard, default=0.0))
 
     def blame(self, rule: str, past: Past, at: float, text: str) -> None:
         """Adds a violation."""

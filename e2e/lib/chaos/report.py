@@ -28,6 +28,7 @@ def summary(run: Run, findings: Findings) -> dict[str, Any]:
         "answers": findings.answers,
         "errors": {"all": findings.errors, "inPeace": findings.errors_in_peace},
         "answersBeyondIntentWhileTheGatewayCouldNotHear": findings.beyond_while_deaf,
+        "slowestReportOfTheGatewaySeconds": round(findings.slowest_gateway, 1),
         "handMadeRaises": {"takenBack": len(findings.reactions), "worstSeconds": most(undisturbed), "worstSecondsWithTheControlPlaneDisturbed": most(disturbed)},
         "rolledBackByChance": findings.by_chance,
         "atRestAfterSeconds": round(run.calm_after, 1),
@@ -70,7 +71,8 @@ def text(found: dict[str, Any]) -> str:
         f"answers to users: {found['answers']}; errors that no flawed model made: {errors['all']}, of them with gateway and pods in peace: {errors['inPeace']}",
         f"raises by hand: {raises['takenBack']}; taken back within {seconds(raises['worstSeconds'])} at worst, "
         f"with the control plane disturbed within {seconds(raises['worstSecondsWithTheControlPlaneDisturbed'])}",
-        f"answers beyond the intent while the gateway could not hear of it: {found['answersBeyondIntentWhileTheGatewayCouldNotHear']}",
+        f"answers beyond the intent while the gateway could not hear of it: {found['answersBeyondIntentWhileTheGatewayCouldNotHear']}; "
+        f"it took {found['slowestReportOfTheGatewaySeconds']:g} s at worst to report on a version of a route",
         f"everything at rest {found['atRestAfterSeconds']:g} s after the last fault (bound {found['atRestBoundSeconds']:g} s)",
         "",
         f"violations: {len(found['violations'])}",
