@@ -31,6 +31,8 @@ PERSON = "a-person"
 DISK = "1g"
 # How long a fault looks for something to hit, and a part may take to come back, in s.
 SEARCH, RETURN = 15.0, 90.0
+# What the run itself must put back is tried for so long, in s.
+LAST_RESORT = 900.0
 # The largest step of a clock, in s.
 STEP = 90
 
@@ -263,7 +265,8 @@ class Faults:
             try:
                 time.sleep(fault.seconds)
             finally:
-                slot.policy()
+                # However long the API server is away: a policy that stays deleted would hold its namespace for the rest of the run.
+                slot.policy(LAST_RESORT)
 
     def delete(self, fault: Fault, done: Done) -> None:
         """The route or a Service; the operator makes them again, and that is waited for."""

@@ -66,9 +66,9 @@ class Slot:
         self.world.wait_answers(users, 20)
         return users
 
-    def policy(self) -> None:
+    def policy(self, seconds: float = 120.0) -> None:
         """Applies the policy, also when it was deleted."""
-        patiently(lambda: self.world.policy(BOUNDS))
+        patiently(lambda: self.world.policy(BOUNDS), seconds)
 
     def status(self) -> Object:
         """The newest status that the watch told of; empty before the first."""
@@ -92,7 +92,8 @@ class Slot:
     def tell(self, trial: Trial, tried: Tried, deadline: Callable[[], float]) -> None:
         """One trial from the commit to its end."""
         changes = {"stages": trial.stages, "probation": {"duration": PROBATION}, "progressDeadline": "90s"}
-        patiently(lambda: self.world.rollout(trial.model, trial.env, **changes))
+        # A GitOps controller never gives up either.
+        patiently(lambda: self.world.rollout(trial.model, trial.env, **changes), 900.0)
         while time.time() < deadline():
             status = self.status()
             tried.revision = tried.revision or self.fresh(status)
