@@ -23,6 +23,8 @@ REACTION, TAKEOVER = 3.0, 25.0
 # Without control plane for longer than this the node's lease runs out, and Kubernetes itself takes its pods from the Services; and the gateway
 # waits for up to a minute between two tries to hear of endpoints again. In s.
 LEASE, RETRY = 30.0, 75.0
+# After its API server failed more than once, the gateway was seen to hear of no endpoint for 112 s; pods that went meanwhile are still its own. In s.
+DEAF = 120.0
 # The policy's risk of rolling back a model within every critical bound.
 FALSE_ROLLBACK = 0.05
 # What must be disturbed for a good model to fail by these; other guardrails are no fault's doing.
@@ -212,9 +214,22 @@ class Judge:
         """Whether a fault, or a candidate whose pods crash by themselves, may have made this error."""
         if self.overlapping(past.slot, answer.sent, answer.ended, GATEWAY, PODS, ROUTES):
             return True
+        if self.deaf(past, answer):
+            return True
         away = [one for one in self.overlapping(past.slot, answer.sent - RETRY, answer.ended, CONTROL) if one.ended - one.began >= LEASE]
         crashing = [trial for trial in past.trials if trial.flaw == "crashes"]
         return bool(away) or any(trial.began <= answer.ended and answer.sent <= (trial.ended or math.inf) + HEARD for trial in crashing)
+
+    def deaf(self, past: Past, answer: Answer) -> bool:
+        """Whether the gateway may not know yet what a fault did to pods or Services, because its API server or etcd had failed."""
+        servers = [one for one in self.disturbances(past.slot, CONTROL) if "operator" not in one.name]
+        gone = self.disturbances(past.slot, PODS, ROUTES)
+        return any(
+            one.began <= answer.ended
+            and one.ended + DEAF >= answer.sent
+            and any(other.began <= answer.ended and other.ended + SETTLE[other.group] >= one.began for other in gone)
+            for one in servers
+        )
 
     # Rule 3: every trial ends as it should.
 
