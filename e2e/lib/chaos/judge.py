@@ -25,6 +25,8 @@ REACTION, TAKEOVER = 3.0, 25.0
 LEASE, RETRY = 30.0, 75.0
 # After its API server failed more than once, the gateway was seen to hear of no endpoint for 112 s; pods that went meanwhile are still its own. In s.
 DEAF = 120.0
+# What the clocks of the run and of its users may differ by, in s.
+CLOCKS = 0.2
 # The policy's risk of rolling back a model within every critical bound.
 FALSE_ROLLBACK = 0.05
 # What must be disturbed for a good model to fail by these; other guardrails are no fault's doing.
@@ -212,7 +214,7 @@ class Judge:
 
     def disturbed(self, past: Past, answer: Answer) -> bool:
         """Whether a fault, or a candidate whose pods crash by themselves, may have made this error."""
-        if self.overlapping(past.slot, answer.sent, answer.ended, GATEWAY, PODS, ROUTES):
+        if self.overlapping(past.slot, answer.sent, answer.ended + CLOCKS, GATEWAY, PODS, ROUTES):
             return True
         if self.deaf(past, answer):
             return True
