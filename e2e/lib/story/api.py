@@ -128,9 +128,11 @@ class Api:
 
     def watch(self, plural: str, namespace: str, connection: http.client.HTTPSConnection, version: str) -> Iterator[tuple[str, Object]]:
         """(ADDED | MODIFIED | DELETED, object) from a resource version on, until the connection is closed."""
-        options = query(watch="true", resourceVersion=version, timeoutSeconds="3600")
-        connection.request("GET", path(plural, namespace) + options)
+        where = path(plural, namespace) + query(watch="true", resourceVersion=version, timeoutSeconds="3600")
+        connection.request("GET", where)
         response = connection.getresponse()
+        if response.status != 200:
+            raise ApiError("GET", where, response.status, response.read().decode())
         for line in response:
             event = json.loads(line)
             yield event["type"], event["object"]

@@ -93,10 +93,19 @@ class Processes:
         environment = commands.variables(self.cluster) | {"POD_NAME": f"process-{number}", "POD_NAMESPACE": NAMESPACE, "HOME": "/tmp", "NO_COLOR": "1"}
         if os.environ.get("ESPALIER_LOG_LEVEL"):
             environment["ESPALIER_LOG_LEVEL"] = os.environ["ESPALIER_LOG_LEVEL"]
-        command = [*network.enter(self.cluster), str(binaries.program("espalier")), "run"]
+        environment |= self.surroundings(number)
+        command = [*network.enter(self.cluster), str(self.program()), "run"]
         command += [f"--leader-elect={str(self.elect).lower()}", "--log-format=text"]
         command += [f"--health-addr=0.0.0.0:{18081 + 10 * number}", f"--metrics-addr=0.0.0.0:{18080 + 10 * number}"]
         processes.start("operator", command, self.pid_file(number), self.log_file(number), environment)
+
+    def program(self) -> Path:
+        """What is run."""
+        return binaries.program("espalier")
+
+    def surroundings(self, _number: int) -> dict[str, str]:
+        """More variables for one replica."""
+        return {}
 
     def stop(self) -> None:
         """SIGTERM, SIGKILL after 20 s."""
@@ -143,17 +152,7 @@ class Pods:
 
     def replicas(self) -> list[Replica]:
         """Pods whose container runs, with the pid that containerd gives."""
-        listed = run(["ctr", "-a", str(self.cluster.containerd_socket), "-n", "k8s.io", "tasks", "list"], dict(os.environ)).splitlines()
-        pids = {words[0]: int(words[1]) for words in map(str.split, listed[1:]) if words[2:3] == ["RUNNING"]}
-        found: list[Replica] = []
-        for pod in self.pods():
-            status = pod["status"].get("containerStatuses", [])  # type: ignore[attr-defined]
-            for container in status:
-                pid = pids.get(str(container.get("containerID", "")).removeprefix("containerd://"))
-                process = processes.of_pid(pid) if pid else None
-                if process:
-                    found.append(Replica(str(pod["metadata"]["name"]), process))  # type: ignore[index]
-        return found
+        return containers(self.cluster, self.pods())
 
     def log_tail(self, lines: int) -> list[str]:
         """Of every pod in turn."""
@@ -163,6 +162,21 @@ class Pods:
             command = ["kubectl", "-n", NAMESPACE, "logs", name, f"--tail={lines}"]
             tails += run(command, commands.variables(self.cluster), check=False).splitlines()
         return tails
+
+
+def containers(cluster: Cluster, pods: list[dict[str, object]]) -> list[Replica]:
+    """The running containers of these pods; one is named after its pod."""
+    listed = run(["ctr", "-a", str(cluster.containerd_socket), "-n", "k8s.io", "tasks", "list"], dict(os.environ)).splitlines()
+    pids = {words[0]: int(words[1]) for words in map(str.split, listed[1:]) if words[2:3] == ["RUNNING"]}
+    found: list[Replica] = []
+    for pod in pods:
+        status = pod["status"].get("containerStatuses", [])  # type: ignore[attr-defined]
+        for container in status:
+            pid = pids.get(str(container.get("containerID", "")).removeprefix("containerd://"))
+            process = processes.of_pid(pid) if pid else None
+            if process:
+                found.append(Replica(str(pod["metadata"]["name"]), process))  # type: ignore[index]
+    return found
 
 
 def values(count: int) -> list[str]:

@@ -22,11 +22,12 @@ PORTS_LOCK = threading.Lock()
 class Traffic:
     """One running load generator; bounded in time whatever happens to its parent."""
 
-    def __init__(self, url: str, host: str, folder: Path, rps: int, *flags: str) -> None:
+    def __init__(self, url: str, host: str, folder: Path, rps: int, *flags: str, minutes: int = 15) -> None:
         self.control = f"127.0.0.1:{free_port()}"
         self.report = folder / f"traffic-{host}-{self.control.rpartition(':')[2]}.json"
         # Users are many machines elsewhere; here they must not starve the cluster that they share two cores with.
-        command = ["nice", "-n", "2", str(binaries.program("espalier-load")), "--url", url, "--host", host, "--rps", str(rps), "--duration", "15m"]
+        command = ["nice", "-n", "2", str(binaries.program("espalier-load")), "--url", url, "--host", host, "--rps", str(rps)]
+        command += ["--duration", f"{minutes}m", "--max-duration", f"{minutes}m"]
         command += ["--control", self.control, "--report", str(self.report), "--quiet", *flags]
         with open(folder / "traffic.log", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -7,8 +7,9 @@ import http.client
 import threading
 import time
 from dataclasses import dataclass
+from typing import Callable
 
-from .api import BROKEN, Api, Object
+from .api import BROKEN, Api, ApiError, Object
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Version:
 
 
 class Watch:
-    """Follows one kind in one namespace in a thread of its own."""
+    """Follows one kind in one namespace in a thread of its own. `keep` says what is remembered of an object; all by default."""
 
-    def __init__(self, api: Api, plural: str, namespace: str) -> None:
-        self.api, self.plural, self.namespace = api, plural, namespace
+    def __init__(self, api: Api, plural: str, namespace: str, keep: Callable[[Object], Object] = dict) -> None:
+        self.api, self.plural, self.namespace, self.keep = api, plural, namespace, keep
         self.versions: list[Version] = []
         self.closed = False
         self.connection: http.client.HTTPSConnection | None = None
@@ -52,7 +53,10 @@ class Watch:
                         version = "0"
                         break
                     version = found["metadata"]["resourceVersion"]
-                    self.versions.append(Version(time.monotonic(), time.time(), kind, found))
+                    self.versions.append(Version(time.monotonic(), time.time(), kind, self.keep(found)))
+            except ApiError as error:
+                version = "0" if error.code == 410 else version
+                time.sleep(0.2)
             except (*BROKEN, OSError, ValueError, AttributeError):
                 time.sleep(0.05)
 

@@ -76,9 +76,9 @@ class World:
         """Applies the digits rollout: the whole desired object, as a commit would."""
         self.apply(objects.rollout(self.namespace, self.host, model, env, **changes))
 
-    def traffic(self, rps: int = 60, *flags: str, host: str = "") -> Traffic:
-        """Starts users."""
-        users = Traffic(self.cluster.gateway_url, host or self.host, self.folder, rps, *flags)
+    def traffic(self, rps: int = 60, *flags: str, host: str = "", minutes: int = 15) -> Traffic:
+        """Starts users, who stay no longer than that."""
+        users = Traffic(self.cluster.gateway_url, host or self.host, self.folder, rps, *flags, minutes=minutes)
         self.users.append(users)
         return users
 

@@ -76,6 +76,9 @@ pub struct Args {
     /// Write the report here every second and at the end
     #[arg(long)]
     pub report: Option<PathBuf>,
+    /// Write a line per request here as it ends: sent and ended (ms since 1970), code, revision; between tabs
+    #[arg(long)]
+    pub answers: Option<PathBuf>,
     /// Listen here for GET /stats, POST /mark, POST /rate and POST /stop
     #[arg(long)]
     pub control: Option<SocketAddr>,

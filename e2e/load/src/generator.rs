@@ -4,9 +4,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context as _;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::answers::Answers;
 use crate::chance::{Chance, mix};
 use crate::cli::{Args, Arrivals, FeedbackMode};
 use crate::client::Client;
@@ -35,6 +37,7 @@ pub struct Run {
     client: Client,
     digits: Vec<Digit>,
     books: Mutex<Books>,
+    answers: Option<Answers>,
     rate: watch::Sender<f64>,
     stop: watch::Sender<bool>,
     room: Arc<Semaphore>,
@@ -57,7 +60,12 @@ impl Run {
             chance: Chance::new(args.seed),
             next_id: 0,
         };
+        let answers = match &args.answers {
+            Some(path) => Some(Answers::create(path).with_context(|| format!("cannot write {}", path.display()))?),
+            None => None,
+        };
         Ok(Arc::new(Self {
+            answers,
             client: Client::new(&args.url, args.host.as_deref(), &args.model, &args.user_header, timeout)?,
             digits: digits::load(args.data.as_deref())?,
             books: Mutex::new(books),
@@ -132,6 +140,11 @@ impl Run {
         self.books().tally.report(run)
     }
 
+    /// Hands the lines of answers to the system. Fails when the disk does.
+    pub fn flush_answers(&self) -> anyhow::Result<()> {
+        self.answers.as_ref().map_or(Ok(()), Answers::flush).context("cannot write the answers")
+    }
+
     /// Whether any request got an HTTP answer.
     pub fn was_answered(&self) -> bool {
         self.books().tally.answered() > 0
@@ -181,6 +194,7 @@ impl Run {
         tokio::spawn(async move {
             let seen = run.client.infer(&id, &sender, &digit).await;
             let at_s = run.elapsed();
+            run.write_down(&seen);
             {
                 let mut guard = run.books();
                 let books = &mut *guard;
@@ -192,6 +206,15 @@ impl Run {
                 run.label(&id, asked, &seen).await;
             }
         });
+    }
+
+    /// A judge that misses a line would take users for spared who were not.
+    fn write_down(&self, seen: &Seen) {
+        let Some(answers) = &self.answers else { return };
+        if let Err(error) = answers.add(self.started + self.began.elapsed(), seen) {
+            eprintln!("cannot write the answers, so the run ends: {error}");
+            self.stop();
+        }
     }
 
     /// Sends the true label of an answered request after its delay.

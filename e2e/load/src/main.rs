@@ -1,6 +1,7 @@
 //! Sends real digits through the gateway and reports what users saw, for the end-to-end scenarios.
 //! This file wires the run to the outside: signals, stop file, report file, control port.
 
+mod answers;
 mod chance;
 mod cli;
 mod client;
@@ -52,6 +53,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
     run.send().await;
 
+    run.flush_answers()?;
     let report = run.report(true);
     if let Some(path) = &args.report {
         write_report(path, &report)?;

@@ -223,3 +223,23 @@ async fn the_control_port_reads_marks_and_stops() {
     assert_eq!(call("POST", "/stop", "").await.0, 200);
     tokio::time::timeout(Duration::from_secs(2), sending).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn every_request_has_a_line_with_its_times_code_and_revision() {
+    let fake = serve(Fake::default()).await;
+    let file = std::env::temp_dir().join(format!("espalier-load-answers-{}", std::process::id()));
+    let run = run(&fake, &format!("--rps 100 --duration 200ms --answers {}", file.display()));
+    run.send().await;
+    run.flush_answers().unwrap();
+    let lines = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let report = serde_json::to_value(run.report(true)).unwrap();
+    assert_eq!(lines.lines().count() as u64, report["total"]["sent"].as_u64().unwrap(), "{lines}");
+    let started = u128::from(report["started_unix_ms"].as_u64().unwrap());
+    for line in lines.lines() {
+        let [sent, ended, code, revision] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        let (sent, ended): (u128, u128) = (sent.parse().unwrap(), ended.parse().unwrap());
+        assert!(started <= sent && sent <= ended && ended < started + 10_000, "{line}");
+        assert!(code == "200" && revision.starts_with('r'), "{line}");
+    }
+}
