@@ -17,6 +17,7 @@ use tower::BoxError;
 
 use crate::faults::{Effect, Fate};
 use crate::oracle;
+use crate::schema;
 use crate::store::{Refusal, Resource, SERVED, Writer, selected, text};
 use crate::world::{Shared, World, lock};
 
@@ -202,7 +203,10 @@ fn change(world: &mut World, caller: &Caller, call: &Call, of: Resource, namespa
     let manager = if manager.is_empty() { "unknown" } else { manager };
     let writer = Writer { manager, now: &now, status: call.subresource == "status", dry_run: call.is_dry() };
     oracle::about_to_write(world, call, of, namespace);
-    let (body, name) = (call.body.clone(), call.name.as_str());
+    let (mut body, name) = (call.body.clone(), call.name.as_str());
+    if call.method == Method::POST || call.method == Method::PUT {
+        schema::admit(of, &mut body, writer.status)?;
+    }
     let result = match call.method {
         Method::POST => world.carry_out(of, |store| store.create(of, namespace, body, &writer)),
         Method::PUT => world.carry_out(of, |store| store.replace(of, namespace, name, body, &writer)),
@@ -267,7 +271,7 @@ fn tell(world: &mut World, caller: &Caller, call: &Call, answer: Option<&Result<
     let outcome = match answer {
         None => "no answer".to_owned(),
         Some(Ok(done)) => done.code().to_string(),
-        Some(Err(refusal)) => format!("{} {}", refusal.code, refusal.reason),
+        Some(Err(refusal)) => format!("{} {} {}", refusal.code, refusal.reason, refusal.message),
     };
     let note = match call.of {
         Some(of) if call.is_write() => note(call, of),
