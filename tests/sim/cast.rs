@@ -100,9 +100,9 @@ enum When {
 }
 
 fn stages(dice: &mut Dice, plot: Plot) -> Value {
-    let canary = |steps: &[&str]| json!({"name": "canary", "type": "Canary", "steps": steps, "stepMinDuration": "2m", "maxDuration": "2h"});
-    let shadow = json!({"name": "shadow", "type": "Shadow", "percent": "100%", "minDuration": "2m", "maxDuration": "1h"});
-    let ab = json!({"name": "ab", "type": "ABTest", "percent": "30%", "minDuration": "2m", "maxDuration": "2h",
+    let canary = |steps: &[&str]| json!({"name": "canary", "type": "Canary", "steps": steps, "stepMinDuration": "1m", "maxDuration": "2h"});
+    let shadow = json!({"name": "shadow", "type": "Shadow", "percent": "100%", "minDuration": "1m", "maxDuration": "1h"});
+    let ab = json!({"name": "ab", "type": "ABTest", "percent": "30%", "minDuration": "1m", "maxDuration": "2h",
         "assignment": {"header": "x-user-id", "alphabet": "hex"}});
     let mut stages = match dice.roll(12) {
         0 => json!([canary(&["1%", "10%", "50%"])]),
@@ -112,6 +112,10 @@ fn stages(dice: &mut Dice, plot: Plot) -> Value {
         4..=7 => json!([canary(&["20%"])]),
         _ => json!([canary(&["5%", "25%"])]),
     };
+    if plot == Plot::Flipping {
+        // Half of all windows are as good as stable's: that is no harm beyond doubt, and no proof for as long as it may take.
+        stages.as_array_mut().into_iter().flatten().for_each(|stage| stage["maxDuration"] = json!("8m"));
+    }
     if plot == Plot::Approved {
         stages[0]["approval"] = json!("Required");
     }
@@ -123,8 +127,8 @@ impl Role {
         let plot = *dice.pick(&PLOTS);
         let plot = if plot == Plot::Fought && dice.chance(50) { Plot::Vandalised } else { plot };
         let kind = *dice.pick(&[Kind::Owned, Kind::Owned, Kind::Owned, Kind::Owned, Kind::Adopted, Kind::UserRun]);
-        // An own Service has no pods of ours to lose, and no template to come back to.
-        let kind = if matches!(plot, Plot::Reverted | Plot::Vandalised) { Kind::Owned } else { kind };
+        // A Service of the user has no pods of ours to lose, was ready before, and has no template to come back to.
+        let kind = if matches!(plot, Plot::Reverted | Plot::Vandalised | Plot::NeverReady) { Kind::Owned } else { kind };
         let name = if number == 0 { NAME.to_owned() } else { format!("{NAME}-{number}") };
         let (offset, stages) = (TimeDelta::seconds(dice.between(0, 60)), stages(dice, plot));
         Self { place: (NAMESPACE.to_owned(), name), kind, plot, offset, number, stages }
@@ -154,6 +158,7 @@ impl Role {
             spec["workload"] = json!({"backendRef": {"name": own, "port": 8080}, "matchers": {"app": own}});
         }
         spec["stages"] = self.stages.clone();
+        spec["probation"] = json!({"duration": "2m"});
         // Longer than any downtime: the deadline goes on while pods are not ready.
         spec["progressDeadline"] = json!("6m");
         object
@@ -191,7 +196,7 @@ impl Role {
 
     /// The candidate's model, and from when on it must be gone.
     fn model(&self, dice: &mut Dice, applied: DateTime<Utc>, interval: i64) -> (Model, Option<Harm>) {
-        let later = applied + TimeDelta::seconds(dice.between(30, 270));
+        let later = applied + TimeDelta::seconds(dice.between(25, 200));
         let harm = |bound| Some(Harm { letter: self.letter("b"), from: later, bound: TimeDelta::seconds(bound) });
         match self.plot {
             Plot::WrongFromTheStart => (Model { bad: 0.3, ..Model::default() }, None),
@@ -216,7 +221,7 @@ impl Role {
             (_, 2) => When::In("Judging", moment),
             (_, 3) => When::In("Promoting", TimeDelta::milliseconds(dice.between(0, 1000))),
             (_, 4) if self.plot == Plot::Deleted => When::Probation(moment),
-            _ => When::After(TimeDelta::seconds(dice.between(20, 300))),
+            _ => When::After(TimeDelta::seconds(dice.between(15, 200))),
         }
     }
 
@@ -267,7 +272,7 @@ impl Role {
     /// What is done to this rollout, and when.
     fn acts(&self, dice: &mut Dice) -> Vec<(When, Act)> {
         let when = self.when(dice);
-        let later = TimeDelta::seconds(dice.between(5, 300));
+        let later = TimeDelta::seconds(dice.between(5, 200));
         let place = self.place.clone();
         let again = |when: When, first: Act, second: Act| -> Vec<(When, Act)> {
             let both = act(move |world| {
@@ -303,7 +308,7 @@ impl Role {
                 again(when, edits("suspend", "suspend", json!(true)), edits("end of suspend", "suspend", json!(false)))
             }
             Plot::StagesEdited => {
-                let steps = json!([{"name": "canary", "type": "Canary", "steps": ["30%"], "stepMinDuration": "2m", "maxDuration": "2h"}]);
+                let steps = json!([{"name": "canary", "type": "Canary", "steps": ["30%"], "stepMinDuration": "1m", "maxDuration": "2h"}]);
                 vec![(when, edits("stages edit", "stages", steps))]
             }
             Plot::PolicyEdited => vec![(when, act(people::edit_policy))],

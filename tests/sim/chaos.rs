@@ -1,6 +1,7 @@
 //! A run from a seed: some rollouts, some models, some edits and requests, some faults, and what it must come to.
 //! Everything is drawn before the run begins, so that the same seed is the same run.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -51,20 +52,20 @@ fn faults(world: &mut World, dice: &mut Dice, from: DateTime<Utc>, elects: bool)
     ];
     let sides = if elects { struck.len() } else { struck.len() - 1 };
     for _ in 0..dice.roll(4) {
-        let begin = from + TimeDelta::seconds(dice.between(0, 420));
+        let begin = from + TimeDelta::seconds(dice.between(0, 300));
         let until = begin + TimeDelta::seconds(dice.between(3, 150));
         let percent = *dice.pick(&[20, 50, 100]);
         let (struck, effect) = (*dice.pick(&struck[..sides]), some_effect(dice));
         world.faults.list.push(Fault { from: begin, until, struck, percent, effect });
     }
     if dice.chance(25) {
-        let until = from + TimeDelta::seconds(dice.between(60, 400));
+        let until = from + TimeDelta::seconds(dice.between(60, 300));
         world.faults.bad_watches_until = Some(until);
-        let silent = from + TimeDelta::seconds(dice.between(5, 300));
+        let silent = from + TimeDelta::seconds(dice.between(5, 240));
         world.script(silent, World::silence_watches);
     }
     if dice.chance(35) {
-        let begin = from + TimeDelta::seconds(dice.between(20, 300));
+        let begin = from + TimeDelta::seconds(dice.between(20, 240));
         let defect = *dice.pick(&DEFECTS);
         world.count(format!("measurements {defect:?}"));
         world.truth.defect = Some((defect, begin, begin + TimeDelta::seconds(dice.between(10, 200))));
@@ -73,7 +74,7 @@ fn faults(world: &mut World, dice: &mut Dice, from: DateTime<Utc>, elects: bool)
     world.cluster.gateway_delay = TimeDelta::milliseconds(*dice.pick(&[20, 120, 1000, 4000]));
     let mut end = world.faults.end().max(world.truth.defect.map(|(_, _, until)| until));
     if dice.chance(8) {
-        let begin = from + TimeDelta::seconds(dice.between(5, 300));
+        let begin = from + TimeDelta::seconds(dice.between(5, 240));
         let until = begin + TimeDelta::seconds(dice.between(10, 120));
         world.count("gateway that refuses");
         world.script(begin, |world| world.refuse_routes(true));
@@ -82,7 +83,7 @@ fn faults(world: &mut World, dice: &mut Dice, from: DateTime<Utc>, elects: bool)
     }
     if dice.chance(12) {
         // Ahead or behind by less than a scrape for good, or by much for a while.
-        let begin = from + TimeDelta::seconds(dice.between(5, 300));
+        let begin = from + TimeDelta::seconds(dice.between(5, 240));
         let by = TimeDelta::seconds(*dice.pick(&[-10, 10, -90, 90, 900]));
         world.script(begin, move |world| world.jump(by));
         let until = begin + TimeDelta::seconds(dice.between(20, 120));
@@ -98,11 +99,14 @@ fn stage(seed: u64, dice: &mut Dice) -> (Sim, Vec<Role>, i64) {
     let mut sim = Sim::new(seed);
     sim.elect = dice.chance(25);
     let interval = *dice.pick(&[15, 15, 30]);
-    let number = usize::try_from(dice.between(3, 7)).unwrap();
+    let number = usize::try_from(dice.between(4, 9)).unwrap();
     let cast: Vec<Role> = (0..number).map(|number| Role::draw(number, dice)).collect();
     {
         let mut world = lock(&sim.world);
-        world.edit(POLICIES, NAMESPACE, NAME, "kubectl", false, |live| live["spec"]["interval"] = json!(format!("{interval}s")));
+        world.edit(POLICIES, NAMESPACE, NAME, "kubectl", false, |live| {
+            live["spec"]["interval"] = json!(format!("{interval}s"));
+            live["spec"]["window"] = json!("30s");
+        });
         for role in &cast {
             let line = role.tell();
             world.say(&line);
@@ -143,12 +147,12 @@ pub fn run(seed: u64) -> Report {
     }
     sim.run_for(TimeDelta::seconds(1));
     for _ in 0..dice.roll(3) {
-        let (wait, more) = (dice.between(0, 240), usize::try_from(dice.roll(6)).unwrap());
+        let (wait, more) = (dice.between(0, 180), usize::try_from(dice.roll(6)).unwrap());
         sim.run_for(TimeDelta::seconds(wait));
         let at = lock(&sim.world).writes + 1 + more;
         sim.crash_at(at, dice.chance(50), TimeDelta::seconds(*dice.pick(&[0, 1, 20, 200])));
     }
-    sim.run_for(TimeDelta::minutes(6));
+    sim.run_for(TimeDelta::minutes(4));
     lock(&sim.world).crash = None;
     let mut problems = end(&mut sim, &cast, dice.chance(15));
     problems.extend(sim.violations());
@@ -158,11 +162,17 @@ pub fn run(seed: u64) -> Report {
 /// Faults are over: what must be true in the end, and then nothing more is written.
 fn end(sim: &mut Sim, cast: &[Role], rests: bool) -> Vec<String> {
     // Nobody is asked twice in a second, and everybody is asked.
+    let looked = Cell::new(0);
     let over = |sim: &Sim| {
         let mut world = lock(&sim.world);
+        if looked.replace(world.store.version()) == world.store.version() {
+            return false;
+        }
         cast.iter().map(|role| role.is_over(&mut world)).fold(true, |all, one| all && one)
     };
     let arrived = sim.until(TimeDelta::hours(4), over);
+    // The gateway takes its time, and nobody is at the door any more.
+    sim.run_for(TimeDelta::seconds(6));
     let world = lock(&sim.world);
     let mut problems: Vec<String> = cast.iter().filter_map(|role| role.end(&world)).collect();
     drop(world);

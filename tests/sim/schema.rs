@@ -23,7 +23,7 @@ static DEFINITIONS: LazyLock<[Definition; 2]> = LazyLock::new(|| {
 });
 
 /// What is kept of `object`, or why it is refused. Rules are asked where the spec may have changed.
-pub fn admit(of: Resource, object: &mut Value, status: bool) -> Result<(), Refusal> {
+pub fn admit(of: Resource, object: &mut Value, status: bool, tomorrow: bool) -> Result<(), Refusal> {
     let definition = match of {
         ROLLOUTS => &DEFINITIONS[0],
         POLICIES => &DEFINITIONS[1],
@@ -34,15 +34,19 @@ pub fn admit(of: Resource, object: &mut Value, status: bool) -> Result<(), Refus
         _ => return Ok(()),
     };
     if status {
-        // Fields of tomorrow are in the definition of tomorrow, which is there before the operator of tomorrow; the rest of the object is not looked at.
+        // Fields of tomorrow are in the definition of tomorrow, which is there before its operator; the rest of the object is not looked at.
         let (schema, written) = (&definition.schema["properties"]["status"], &mut object["status"]);
-        prune(schema, written, Unknown::Stays);
+        prune(schema, written, if tomorrow { Unknown::Stays } else { Unknown::Goes });
         // The check of duplicates knows lists by name alone, and conditions are one by type.
         let known = |text: &str| !text.starts_with("unknown field") && !text.contains("Duplicate value");
         let wrong = strict::check(schema, written).into_iter().find(|one| known(&one.text));
         return wrong.map_or(Ok(()), |one| Err(Refusal::new(422, "Invalid", format!("status.{}", one.text))));
     }
-    prune(&definition.schema, object, Unknown::GoesBut(&["apiVersion", "kind", "metadata"]));
+    let frame = ["apiVersion", "kind", "metadata"].map(|name| (name, object[name].take()));
+    prune(&definition.schema, object, Unknown::Goes);
+    for (name, value) in frame {
+        object[name] = value;
+    }
     let mut wrong = strict::check(&definition.schema, object);
     wrong.retain(|one| !one.field.starts_with("status"));
     if let Some(first) = wrong.first() {
@@ -56,15 +60,11 @@ pub fn admit(of: Resource, object: &mut Value, status: bool) -> Result<(), Refus
 #[derive(Clone, Copy)]
 enum Unknown {
     Stays,
-    GoesBut(&'static [&'static str]),
+    Goes,
 }
 
 /// Fields that a structural schema does not have are dropped in silence, and so is what is null.
 fn prune(schema: &Value, value: &mut Value, unknown: Unknown) {
-    let below = match unknown {
-        Unknown::Stays => Unknown::Stays,
-        Unknown::GoesBut(_) => Unknown::GoesBut(&[]),
-    };
     match value {
         Value::Object(fields) => {
             let (known, values) = (schema["properties"].as_object(), &schema["additionalProperties"]);
@@ -73,18 +73,18 @@ fn prune(schema: &Value, value: &mut Value, unknown: Unknown) {
                 fields.retain(|name, field| match unknown {
                     _ if known.contains_key(name) => !field.is_null(),
                     Unknown::Stays => true,
-                    Unknown::GoesBut(kept) => open || kept.contains(&name.as_str()),
+                    Unknown::Goes => open,
                 });
             }
             for (name, field) in fields.iter_mut() {
                 match known.and_then(|known| known.get(name)) {
-                    Some(schema) => prune(schema, field, below),
-                    None if values.is_object() => prune(values, field, below),
+                    Some(schema) => prune(schema, field, unknown),
+                    None if values.is_object() => prune(values, field, unknown),
                     None => {}
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| prune(&schema["items"], item, below)),
+        Value::Array(items) => items.iter_mut().for_each(|item| prune(&schema["items"], item, unknown)),
         _ => {}
     }
 }

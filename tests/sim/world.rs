@@ -81,6 +81,8 @@ pub struct World {
     pub trace: Vec<String>,
     /// Wakes who lets time pass, because something became due earlier or the process died.
     pub bell: Arc<Notify>,
+    /// Whether the definitions know fields of status that this operator does not.
+    pub tomorrow: bool,
     /// How far the operator's wall clock is ahead, in milliseconds.
     pub skew: Arc<AtomicI64>,
     /// What happened to the operator, by kind.
@@ -116,6 +118,7 @@ impl World {
             calls: 0,
             trace: Vec::new(),
             bell: Arc::new(Notify::new()),
+            tomorrow: true,
             skew: Arc::default(),
             happened: BTreeMap::new(),
             cues: Vec::new(),
