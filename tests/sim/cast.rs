@@ -2,13 +2,15 @@
 //! Everything is drawn before the run begins, so that the same seed is the same run.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use rollout_core::route;
 use serde_json::{Value, json};
 
-use crate::cluster::Model;
+use crate::cluster::{Model, ready_pods};
 use crate::dice::Dice;
 use crate::oracle::Harm;
 use crate::people;
-use crate::store::{Place, ROLLOUTS, text};
+use crate::prometheus::service_of;
+use crate::store::{DEPLOYMENTS, Place, ROLLOUTS, text};
 use crate::stories::{NAME, NAMESPACE, apply, kept_of_templates, ready, rollout_of, serves, settled, share, uri};
 use crate::world::World;
 
@@ -304,9 +306,7 @@ impl Role {
             Plot::Promoted => vec![(When::In("Judging", later), asks("promote"))],
             Plot::Returned => vec![(when, asks("rollback"))],
             Plot::Paused => again(when, asks("pause"), asks("resume")),
-            Plot::Suspended => {
-                again(when, edits("suspend", "suspend", json!(true)), edits("end of suspend", "suspend", json!(false)))
-            }
+            Plot::Suspended => again(when, edits("suspend", "suspend", json!(true)), edits("end of suspend", "suspend", json!(false))),
             Plot::StagesEdited => {
                 let steps = json!([{"name": "canary", "type": "Canary", "steps": ["30%"], "stepMinDuration": "1m", "maxDuration": "2h"}]);
                 vec![(when, edits("stages edit", "stages", steps))]
@@ -351,12 +351,22 @@ impl Role {
             return false;
         }
         if self.plot == Plot::Retried && crate::oracle::condition(&live, "Ready").1 == "RolledBack" && !asked.contains("retry") {
+            // What the old pods did is held against a trial for as long as they are there.
+            if self.has_pods(world, "b") {
+                return false;
+            }
             // Mended before it is tried again.
             world.cluster.models.insert(self.letter("b"), Model::default());
             people::ask(world, &self.place, "retry", "retry");
             return false;
         }
         true
+    }
+
+    fn has_pods(&self, world: &World, letter: &str) -> bool {
+        let service = service_of(world, NAMESPACE, &self.letter(letter)).unwrap_or_default();
+        !ready_pods(world, NAMESPACE, &service).is_empty()
+            || world.store.get(DEPLOYMENTS, NAMESPACE, &service).is_some_and(|one| one.pointer("/spec/replicas") != Some(&json!(0)))
     }
 
     /// What is wrong with the end.
@@ -387,10 +397,8 @@ impl Role {
             .collect();
         let has = share(world, &self.place, &self.letter(expected));
         // What was promoted before it could happen serves, since nobody watches any more.
-        let may_survive = matches!(
-            self.plot,
-            Plot::WrongLater | Plot::Killed | Plot::NotFinite | Plot::Aborted | Plot::Returned | Plot::Reverted
-        );
+        let may_survive =
+            matches!(self.plot, Plot::WrongLater | Plot::Killed | Plot::NotFinite | Plot::Aborted | Plot::Returned | Plot::Reverted);
         let never_rejected = live.pointer("/status/rejected").and_then(Value::as_array).is_none_or(Vec::is_empty);
         if may_survive && never_rejected && serves(live, &self.letter("b")) {
             return None;
@@ -415,9 +423,16 @@ impl Role {
         }
         let name = format!("route-{}", self.number);
         let left = world.store.get(crate::store::ROUTES, NAMESPACE, &name);
-        let wrong = self.kind == Kind::Adopted
-            && left.map(|route| &route["spec"]) != Some(&people::own_route_spec(&name, &self.own("a")));
-        wrong.then(|| format!("L6 the adopted route of {} is not as it was: {}", self.place.1, left.map_or("gone".to_owned(), |r| r["spec"].to_string())))
+        let original = people::own_route_spec(&name, &self.own("a"));
+        // Defaults are filled in by whoever writes first.
+        let wrong = self.kind == Kind::Adopted && !left.is_some_and(|route| route::matches(route, &original));
+        wrong.then(|| {
+            format!(
+                "L6 the adopted route of {} is not as it was: {}",
+                self.place.1,
+                left.map_or("gone".to_owned(), |r| r["spec"].to_string())
+            )
+        })
     }
 
     /// In a line, for the trace.

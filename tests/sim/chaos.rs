@@ -168,7 +168,8 @@ fn end(sim: &mut Sim, cast: &[Role], rests: bool) -> Vec<String> {
         if looked.replace(world.store.version()) == world.store.version() {
             return false;
         }
-        cast.iter().map(|role| role.is_over(&mut world)).fold(true, |all, one| all && one)
+        let unfinished = cast.iter().filter(|role| !role.is_over(&mut world)).count();
+        unfinished == 0
     };
     let arrived = sim.until(TimeDelta::hours(4), over);
     // The gateway takes its time, and nobody is at the door any more.

@@ -40,7 +40,15 @@ pub struct Model {
 
 impl Default for Model {
     fn default() -> Self {
-        Self { bad: 0.02, power: 20.0, nonfinite_from: None, worse_from: None, flips: false, startup: Some(TimeDelta::seconds(8)), killed_after: None }
+        Self {
+            bad: 0.02,
+            power: 20.0,
+            nonfinite_from: None,
+            worse_from: None,
+            flips: false,
+            startup: Some(TimeDelta::seconds(8)),
+            killed_after: None,
+        }
     }
 }
 

@@ -39,7 +39,8 @@ enum Stages {
 
 impl Stages {
     fn spec(self) -> Value {
-        let canary = |steps: Value| json!({"name": "canary", "type": "Canary", "steps": steps, "stepMinDuration": "2m", "maxDuration": "2h"});
+        let canary =
+            |steps: Value| json!({"name": "canary", "type": "Canary", "steps": steps, "stepMinDuration": "2m", "maxDuration": "2h"});
         match self {
             Self::OneStep => json!([canary(json!(["10%"]))]),
             Self::TwoSteps => json!([canary(json!(["5%", "25%"]))]),
@@ -128,9 +129,8 @@ pub fn play(story: Story, death: Option<Death>) -> Played {
     let asks = story.turns.iter().any(|(_, turn)| matches!(turn, Turn::Asked(_)));
     let late = |sim: &Sim| asks && sim.status()["lastRequest"]["result"] == "Refused" && sim.settled();
     // In probation the fault may come when the candidate serves already: it must have gone back, not merely rest.
-    let arrived = sim.until(TimeDelta::hours(2), |sim| {
-        if gone { sim.is_gone() } else { sim.settled() && (sim.serves(story.ends_with) || late(sim)) }
-    });
+    let arrived = sim
+        .until(TimeDelta::hours(2), |sim| if gone { sim.is_gone() } else { sim.settled() && (sim.serves(story.ends_with) || late(sim)) });
     let mut problems = sim.violations();
     if !arrived {
         problems.push(format!("L3 {} must serve in the end; Ready is {:?}", story.ends_with, sim.ready()));

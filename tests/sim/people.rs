@@ -126,7 +126,10 @@ pub fn hostile(world: &mut World, dice: &mut Dice) {
         ("deep", json!({"spec": {"model": {"uri": deep}}})),
         ("unknown-kind", json!({"spec": {"stages": [{"name": "s", "type": "Magic"}]}})),
         ("many-steps", json!({"spec": {"stages": [{"name": "s", "type": "Canary", "steps": steps}]}})),
-        ("long-note", json!({"metadata": {"annotations": {"espalier.dev/request": long}}, "spec": {"model": {"uri": "oci://registry.example/z@sha256:z"}}})),
+        (
+            "long-note",
+            json!({"metadata": {"annotations": {"espalier.dev/request": long}}, "spec": {"model": {"uri": "oci://registry.example/z@sha256:z"}}}),
+        ),
         ("no-policy", json!({"spec": {"policyRef": {"name": "absent"}}})),
         ("no-route", json!({"spec": {"route": {"adopt": {"name": "absent"}}}})),
     ];

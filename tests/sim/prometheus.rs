@@ -252,7 +252,8 @@ impl Truth {
         if let Some(slot) = self.slots.get(name) {
             return *slot;
         }
-        let label = |key: &str| pod.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let label =
+            |key: &str| pod.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str).unwrap_or_default().to_owned();
         let own = [
             ("pod".to_owned(), name.to_owned()),
             ("namespace".to_owned(), text(pod, "/metadata/namespace").to_owned()),

@@ -53,7 +53,11 @@ pub fn admit(of: Resource, object: &mut Value, status: bool, tomorrow: bool) -> 
         return Err(Refusal::new(422, "Invalid", first.text.clone()));
     }
     let refused = Validator::new().validate_compiled(&definition.rules, object, None).err();
-    refused.into_iter().flatten().next().map_or(Ok(()), |error| Err(Refusal::new(422, "Invalid", format!("{}: {}", error.field_path, error.message))))
+    refused
+        .into_iter()
+        .flatten()
+        .next()
+        .map_or(Ok(()), |error| Err(Refusal::new(422, "Invalid", format!("{}: {}", error.field_path, error.message))))
 }
 
 /// What becomes of fields that the schema does not have.

@@ -84,7 +84,8 @@ impl Refusal {
 
     /// As the API server sends it.
     pub fn body(&self) -> Value {
-        let mut body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message, "code": self.code});
+        let mut body =
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message, "code": self.code});
         if !self.reason.is_empty() {
             body["reason"] = json!(self.reason);
         }

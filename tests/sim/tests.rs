@@ -18,9 +18,9 @@ use crate::crashes::{Played, STORIES, deaths, play};
 use crate::faults::{Effect, Fault, Struck};
 use crate::leaders;
 use crate::oracle::Harm;
+use crate::people;
 use crate::prometheus::{DEFECTS, Defect};
 use crate::store::ROLLOUTS as OBJECTS;
-use crate::people;
 use crate::stories::{NAMESPACE, Sim, home, rollout};
 use crate::world::lock;
 
@@ -338,7 +338,7 @@ fn whatever_happens_the_promises_hold() {
     };
     let (began, tally) = (Instant::now(), Mutex::new(Tally::default()));
     let first_only = number("ESPALIER_SIM_FIRST").is_some();
-    let goes_on = |tally: &Tally| tally.rollouts < wanted && tally.failed.len() < 20 && !(first_only && !tally.failed.is_empty());
+    let goes_on = |tally: &Tally| tally.rollouts < wanted && tally.failed.len() < 20 && (!first_only || tally.failed.is_empty());
     let seeds = (from..from + seeds).take_while(|_| goes_on(&tally.lock().unwrap()));
     on_all_processors(seeds, |seed| {
         let report = std::panic::catch_unwind(|| chaos::run(seed));
