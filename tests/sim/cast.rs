@@ -360,7 +360,8 @@ impl Role {
             people::ask(world, &self.place, "retry", "retry");
             return false;
         }
-        true
+        // Rest from before the answer is not the end.
+        !asked.contains("retry") || text(&live, "/status/lastRequest/id") == "retry"
     }
 
     fn has_pods(&self, world: &World, letter: &str) -> bool {
