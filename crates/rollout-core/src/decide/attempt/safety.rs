@@ -50,10 +50,12 @@ pub fn must_go(draft: &Draft<'_>, trial: Trial<'_>) -> Option<Failure> {
     Some(Failure { guardrail: "workload".into(), reason: "ProgressDeadlineExceeded".into(), message })
 }
 
-/// From when on the deadline of a deployment counts: not while nobody was there to create it. Pods of an earlier process show that somebody was.
+/// From when on the deadline of a deployment counts: not while nobody was there to create it. Pods and their Service from an earlier process show
+/// that somebody was.
 fn deployed_since(draft: &Draft<'_>, running: &Attempt, view: &WorkloadView) -> DateTime<Utc> {
     let acting = draft.seen.acting_since;
-    running.started.max(view.pods.values().min().map_or(acting, |oldest| acting.min(*oldest)))
+    let oldest = view.pods.values().min().filter(|_| view.service_exists);
+    running.started.max(oldest.map_or(acting, |oldest| acting.min(*oldest)))
 }
 
 /// What takes exposure down while the attempt goes on.
