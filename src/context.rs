@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use kube::Client;
 use kube::runtime::reflector::ObjectRef;
 use rollout_core::observed::Observed;
@@ -30,6 +31,8 @@ pub struct Context {
     pub client: Client,
     /// The time of day.
     pub clock: Clock,
+    /// When this process began to act.
+    pub since: DateTime<Utc>,
     /// How the operator was started.
     pub config: Config,
     /// What watches keep.

@@ -157,6 +157,7 @@ fn context(
     }));
     let wakes = futures::stream::select(UnboundedReceiverStream::new(followed), ReceiverStream::new(waked)).boxed();
     let ctx = Context {
+        since: clock.now(),
         secrets: SecretSource::new(client.clone()),
         events: Events::start(client.clone(), Arc::clone(&metrics), clock.clone()),
         stores,

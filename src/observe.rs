@@ -104,6 +104,7 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
         route,
         preflight,
         checkpoint: None,
+        acting_since: ctx.since,
         status,
     };
     Ok(Some(Seen { object, observed, plan, policy: found, foreign }))

@@ -142,5 +142,6 @@ fn observed(case: &Case) -> Observed {
         route: case.route.clone(),
         preflight: Vec::new(),
         checkpoint: None,
+        acting_since: DateTime::UNIX_EPOCH,
     }
 }

@@ -1,92 +1,38 @@
-//! A run from a seed: some rollout, some models, some edits and requests, some faults, and what it must come to.
-//! Everything is drawn before the run begins, so that the same seed is the same run.
+//! A run from a seed: some rollouts, some models, some edits and requests, some faults, and what it must come to.
+//! Everything is drawn before the run begins, so that the same seed is the same story.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::cluster::Model;
+use crate::cast::{Plot, Role};
 use crate::dice::Dice;
 use crate::faults::{Fault, Struck, some_effect};
-use crate::oracle::Harm;
+use crate::people;
 use crate::prometheus::DEFECTS;
-use crate::store::{ROLLOUTS, ROUTES, text};
-use crate::stories::{NAME, NAMESPACE, Sim, apply, rollout};
+use crate::store::POLICIES;
+use crate::stories::{NAME, NAMESPACE, Sim};
 use crate::world::{World, lock};
-
-/// What the story is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plot {
-    Good,
-    WrongFromTheStart,
-    WrongLater,
-    NotFinite,
-    NeverReady,
-    Killed,
-    Replaced,
-    Deleted,
-    Aborted,
-    Suspended,
-    Reverted,
-}
-
-const PLOTS: [Plot; 14] = [
-    Plot::Good,
-    Plot::Good,
-    Plot::Good,
-    Plot::WrongFromTheStart,
-    Plot::WrongLater,
-    Plot::NotFinite,
-    Plot::NotFinite,
-    Plot::NeverReady,
-    Plot::Killed,
-    Plot::Replaced,
-    Plot::Deleted,
-    Plot::Aborted,
-    Plot::Suspended,
-    Plot::Reverted,
-];
 
 /// What a run came to.
 pub struct Report {
-    pub plot: Plot,
+    pub plots: Vec<Plot>,
     pub problems: Vec<String>,
     pub trace: Vec<String>,
     pub hours: f64,
-    pub strikes: usize,
     pub crashes: usize,
     pub writes: usize,
     pub queries: usize,
-    pub has_defect: bool,
+    /// Calls that were struck, by what happened to them.
+    pub strikes: BTreeMap<String, usize>,
+    /// Everything else that happened, by kind.
+    pub happened: BTreeMap<String, usize>,
 }
 
-fn stages(dice: &mut Dice) -> Value {
-    let canary = |steps: &[&str]| json!({"name": "canary", "type": "Canary", "steps": steps, "stepMinDuration": "2m", "maxDuration": "2h"});
-    match dice.roll(6) {
-        0 => json!([canary(&["20%"])]),
-        1 => json!([canary(&["1%", "10%", "50%"])]),
-        2 => json!([{"name": "shadow", "type": "Shadow", "percent": "100%", "minDuration": "2m", "maxDuration": "1h"}, canary(&["10%"])]),
-        3 => json!([canary(&["5%"]), {"name": "ab", "type": "ABTest", "percent": "30%", "minDuration": "2m", "maxDuration": "2h",
-            "assignment": {"header": "x-user-id", "alphabet": "hex"}}]),
-        _ => json!([canary(&["5%", "25%"])]),
-    }
-}
-
-fn model(plot: Plot, dice: &mut Dice, applied: DateTime<Utc>) -> (Model, Option<Harm>) {
-    let later = applied + TimeDelta::seconds(dice.between(30, 270));
-    let harm = |from, bound| Some(Harm { letter: "b".into(), from, bound: TimeDelta::seconds(bound) });
-    match plot {
-        Plot::WrongFromTheStart => (Model { bad: 0.3, ..Model::default() }, None),
-        Plot::WrongLater => (Model { worse_from: Some((later, 0.6)), ..Model::default() }, harm(later, 240)),
-        // A scrape, a glance, the gateway's time, and what nobody may need.
-        Plot::NotFinite => (Model { nonfinite_from: Some(later), ..Model::default() }, harm(later, 32)),
-        Plot::NeverReady => (Model { startup: None, ..Model::default() }, None),
-        Plot::Killed => (Model { killed_after: Some(TimeDelta::seconds(dice.between(40, 250))), ..Model::default() }, None),
-        _ => (Model::default(), None),
-    }
-}
-
-/// Faults within the first minutes after the candidate was applied.
-fn faults(world: &mut World, dice: &mut Dice, applied: DateTime<Utc>) {
+/// Faults within the first minutes of the trial.
+fn faults(world: &mut World, dice: &mut Dice, from: DateTime<Utc>, elects: bool) {
     let struck = [
         Struck::Everything,
         Struck::Writes,
@@ -98,112 +44,110 @@ fn faults(world: &mut World, dice: &mut Dice, applied: DateTime<Utc>) {
         Struck::WritesOf("deployments"),
         Struck::WritesOf("services"),
         Struck::WritesOf("events"),
+        Struck::WritesOf("controllerrevisions"),
         Struck::Of("endpointslices"),
         Struck::Of("evaluationpolicies"),
+        Struck::Of("pods"),
+        Struck::Of("leases"),
     ];
+    let sides = if elects { struck.len() } else { struck.len() - 1 };
     for _ in 0..dice.roll(4) {
-        let from = applied + TimeDelta::seconds(dice.between(0, 420));
-        let until = from + TimeDelta::seconds(dice.between(3, 150));
+        let begin = from + TimeDelta::seconds(dice.between(0, 300));
+        let until = begin + TimeDelta::seconds(dice.between(3, 150));
         let percent = *dice.pick(&[20, 50, 100]);
-        let (struck, effect) = (*dice.pick(&struck), some_effect(dice));
-        world.faults.list.push(Fault { from, until, struck, percent, effect });
+        let (struck, effect) = (*dice.pick(&struck[..sides]), some_effect(dice));
+        world.faults.list.push(Fault { from: begin, until, struck, percent, effect });
     }
     if dice.chance(25) {
-        let until = applied + TimeDelta::seconds(dice.between(60, 400));
+        let until = from + TimeDelta::seconds(dice.between(60, 300));
         world.faults.bad_watches_until = Some(until);
-        let silent = applied + TimeDelta::seconds(dice.between(5, 300));
+        let silent = from + TimeDelta::seconds(dice.between(5, 240));
         world.script(silent, World::silence_watches);
     }
     if dice.chance(35) {
-        let from = applied + TimeDelta::seconds(dice.between(20, 300));
-        world.truth.defect = Some((*dice.pick(&DEFECTS), from, from + TimeDelta::seconds(dice.between(10, 200))));
+        let begin = from + TimeDelta::seconds(dice.between(20, 240));
+        let defect = *dice.pick(&DEFECTS);
+        world.count(format!("measurements {defect:?}"));
+        world.truth.defect = Some((defect, begin, begin + TimeDelta::seconds(dice.between(10, 200))));
     }
     world.faults.lag = TimeDelta::milliseconds(*dice.pick(&[5, 5, 50, 500, 3000]));
     world.cluster.gateway_delay = TimeDelta::milliseconds(*dice.pick(&[20, 120, 1000, 4000]));
-    let defect = world.truth.defect.map(|(_, _, until)| until);
+    let mut end = world.faults.end().max(world.truth.defect.map(|(_, _, until)| until));
+    if dice.chance(8) {
+        let begin = from + TimeDelta::seconds(dice.between(5, 240));
+        let until = begin + TimeDelta::seconds(dice.between(10, 120));
+        world.count("gateway that refuses");
+        world.script(begin, |world| world.refuse_routes(true));
+        world.script(until, |world| world.refuse_routes(false));
+        end = end.max(Some(until));
+    }
+    if dice.chance(12) {
+        // Ahead or behind by less than a scrape for good, or by much for a while.
+        let begin = from + TimeDelta::seconds(dice.between(5, 240));
+        let by = TimeDelta::seconds(*dice.pick(&[-10, 10, -90, 90, 900]));
+        world.script(begin, move |world| world.jump(by));
+        let until = begin + TimeDelta::seconds(dice.between(20, 120));
+        world.script(until, move |world| world.jump(-by));
+        end = end.max(Some(until));
+    }
     // After a watch that died in silence, a minute and five seconds go by until somebody notices.
-    let end = world.faults.end().max(defect).map(|end| end + TimeDelta::seconds(100));
-    world.oracle.excused_until = end;
+    world.oracle.excused_until = end.map(|end| end + TimeDelta::seconds(100));
 }
 
-fn ask(world: &mut World, action: &str, id: &str) {
-    let Some(live) = world.store.get(ROLLOUTS, NAMESPACE, NAME) else { return };
-    let candidate = text(live, "/status/candidate/revision").to_owned();
-    let request = json!({"id": id, "action": action, "candidate": candidate, "actor": "ann", "reason": "because"}).to_string();
-    world
-        .edit(ROLLOUTS, NAMESPACE, NAME, "kubectl", false, |live| live["metadata"]["annotations"]["espalier.dev/request"] = json!(request));
-    world.say(&format!("ann asks to {action} {candidate}"));
-}
-
-/// What people do while the candidate is on trial.
-fn people(world: &mut World, dice: &mut Dice, plot: Plot, applied: DateTime<Utc>, candidate: &Value) {
-    let when = applied + TimeDelta::seconds(dice.between(20, 300));
-    let (again, of) = (when + TimeDelta::seconds(dice.between(5, 400)), candidate.clone());
-    match plot {
-        Plot::Replaced => world.script(when, move |world| {
-            let mut next = of;
-            next["spec"]["model"] = rollout("c")["spec"]["model"].clone();
-            apply(world, &next);
-        }),
-        Plot::Deleted => world.script(when, |world| {
-            world.say("kubectl deletes the rollout");
-            world.remove(ROLLOUTS, NAMESPACE, NAME);
-        }),
-        Plot::Aborted => world.script(when, |world| ask(world, "abort", "r-1")),
-        Plot::Suspended => {
-            let mut held = candidate.clone();
-            held["spec"]["suspend"] = json!(true);
-            world.script(when, move |world| apply(world, &held));
-            world.script(again, move |world| apply(world, &of));
-        }
-        Plot::Reverted => world.script(when, |world| apply(world, &rollout("a"))),
-        _ => {}
-    }
-    if dice.chance(10) {
-        let (when, weight) = (applied + TimeDelta::seconds(dice.between(30, 400)), dice.between(0, 100));
-        world.script(when, move |world| foreign(world, weight));
-    }
-}
-
-/// Somebody sets the weights of the first rule by hand.
-pub fn foreign(world: &mut World, weight: i64) {
-    world.oracle.foreign = true;
-    world.excuse(world.now + TimeDelta::seconds(30));
-    edit_weights(world, weight);
-}
-
-/// The edit alone, which excuses nobody.
-pub fn edit_weights(world: &mut World, weight: i64) {
-    world.say(&format!("kubectl-edit sets the second weight to {weight}"));
-    world.edit(ROUTES, NAMESPACE, NAME, "kubectl-edit", false, |route| {
-        if let Some([first, second, ..]) =
-            route.pointer_mut("/spec/rules/0/backendRefs").and_then(Value::as_array_mut).map(Vec::as_mut_slice)
-        {
-            (first["weight"], second["weight"]) = (json!(100 - weight), json!(weight));
-        }
-    });
-}
-
-/// Runs the story of this seed.
-pub fn run(seed: u64) -> Report {
-    let mut dice = Dice::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(7));
-    let plot = *dice.pick(&PLOTS);
+/// A world with its cast, in which everything that was there before serves.
+fn stage(seed: u64, dice: &mut Dice, crowded: bool) -> (Sim, Vec<Role>, i64) {
     let mut sim = Sim::new(seed);
     sim.elect = dice.chance(25);
-    let mut sim = sim.serving();
-    let applied = sim.now();
-    let mut candidate = rollout("b");
-    candidate["spec"]["stages"] = stages(&mut dice);
-    // Longer than any downtime: the deadline goes on while nobody deploys.
-    candidate["spec"]["progressDeadline"] = json!("6m");
+    let interval = *dice.pick(&[15, 15, 30]);
+    let number = if crowded { usize::try_from(dice.between(4, 9)).unwrap() } else { 1 };
+    let cast: Vec<Role> = (0..number).map(|number| Role::draw(number, dice)).collect();
     {
         let mut world = lock(&sim.world);
-        let (model, harm) = model(plot, &mut dice, applied);
-        world.say(&format!("seed {seed}: {plot:?}"));
-        world.cluster.models.insert("b".to_owned(), model);
-        faults(&mut world, &mut dice, applied);
-        world.oracle.harm = harm;
-        people(&mut world, &mut dice, plot, applied, &candidate);
+        world.edit(POLICIES, NAMESPACE, NAME, "kubectl", false, |live| {
+            live["spec"]["interval"] = json!(format!("{interval}s"));
+            live["spec"]["window"] = json!("30s");
+        });
+        for role in &cast {
+            let line = role.tell();
+            world.say(&line);
+            role.prepare(&mut world);
+        }
+        for _ in 0..if crowded { dice.roll(3) } else { 0 } {
+            people::hostile(&mut world, dice);
+        }
+    }
+    (sim, cast, interval)
+}
+
+/// Runs the story of this seed, with several rollouts.
+pub fn run(seed: u64) -> Report {
+    play(seed, true)
+}
+
+/// Runs the story of this seed with one rollout. It is the same to the last byte each time; of several that are due in the same instant, hash maps
+/// in the libraries choose the first.
+pub fn run_alone(seed: u64) -> Report {
+    play(seed, false)
+}
+
+fn play(seed: u64, crowded: bool) -> Report {
+    let mut dice = Dice::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(7));
+    let (mut sim, cast, interval) = stage(seed, &mut dice, crowded);
+    let all = |sim: &Sim| {
+        let world = lock(&sim.world);
+        cast.iter().all(|role| role.is_prepared(&world))
+    };
+    if !sim.until(TimeDelta::minutes(5), all) {
+        return report(&sim, &cast, vec!["L4 what was there before never served".to_owned()]);
+    }
+    let from = sim.now();
+    {
+        let mut world = lock(&sim.world);
+        world.say(&format!("seed {seed}"));
+        faults(&mut world, &mut dice, from, sim.elect);
+        for role in &cast {
+            role.begin(&mut world, &mut dice, from, interval);
+        }
         let faults: Vec<String> = world.faults.list.iter().map(|fault| format!("{fault:?}")).collect();
         for fault in &faults {
             world.say(fault);
@@ -211,52 +155,43 @@ pub fn run(seed: u64) -> Report {
         let defect = format!("{:?} lag {} gateway {}", world.truth.defect, world.faults.lag, world.cluster.gateway_delay);
         world.say(&defect);
     }
-    sim.apply(&candidate);
+    sim.run_for(TimeDelta::seconds(1));
     for _ in 0..dice.roll(3) {
-        let (wait, more) = (dice.between(0, 240), usize::try_from(dice.roll(6)).unwrap());
+        let (wait, more) = (dice.between(0, 180), usize::try_from(dice.roll(6)).unwrap());
         sim.run_for(TimeDelta::seconds(wait));
         let at = lock(&sim.world).writes + 1 + more;
         sim.crash_at(at, dice.chance(50), TimeDelta::seconds(*dice.pick(&[0, 1, 20, 200])));
     }
-    sim.run_for(TimeDelta::minutes(8));
+    sim.run_for(TimeDelta::minutes(4));
     lock(&sim.world).crash = None;
-    let mut problems = end(&mut sim, plot);
+    let mut problems = end(&mut sim, &cast, dice.chance(15));
     problems.extend(sim.violations());
-    report(&sim, plot, problems)
+    report(&sim, &cast, problems)
 }
 
 /// Faults are over: what must be true in the end, and then nothing more is written.
-fn end(sim: &mut Sim, plot: Plot) -> Vec<String> {
-    let mut problems = Vec::new();
-    let gone = |sim: &Sim| sim.object().is_null();
-    let arrived = sim.until(TimeDelta::hours(4), |sim| if plot == Plot::Deleted { gone(sim) } else { sim.settled() });
-    if !arrived {
-        problems.push(format!("L4 it never comes to an end: Ready is {:?}", sim.ready()));
-        return problems;
-    }
-    let expected = match plot {
-        Plot::Good | Plot::Suspended => Some("b"),
-        Plot::Replaced => Some("c"),
-        Plot::Deleted => None,
-        _ => Some("a"),
-    };
-    if let Some(letter) = expected {
-        let others = ["a", "b", "c"].into_iter().filter(|other| *other != letter);
-        let stray: Vec<(&str, i32)> = others.map(|other| (other, sim.share(other))).filter(|(_, share)| *share > 0).collect();
-        // A candidate that turned bad only after its probation serves, since nobody watches any more.
-        let survived =
-            plot == Plot::WrongLater || plot == Plot::Killed || plot == Plot::NotFinite || plot == Plot::Aborted || plot == Plot::Reverted;
-        let late = survived && sim.serves("b") && never_rejected(sim);
-        if (!sim.serves(letter) || sim.share(letter) != 100 || !stray.is_empty()) && !late {
-            problems.push(format!(
-                "L4 {letter} must serve everybody: it has {} %, others {stray:?}, Ready is {:?}",
-                sim.share(letter),
-                sim.ready()
-            ));
+fn end(sim: &mut Sim, cast: &[Role], rests: bool) -> Vec<String> {
+    // Nobody is asked twice in a second, and everybody is asked.
+    let looked = Cell::new(0);
+    let over = |sim: &Sim| {
+        let mut world = lock(&sim.world);
+        if looked.replace(world.store.version()) == world.store.version() {
+            return false;
         }
+        let unfinished = cast.iter().filter(|role| !role.is_over(&mut world)).count();
+        unfinished == 0
+    };
+    let arrived = sim.until(TimeDelta::hours(4), over);
+    // The gateway takes its time, and nobody is at the door any more.
+    sim.run_for(TimeDelta::seconds(6));
+    let world = lock(&sim.world);
+    let mut problems: Vec<String> = cast.iter().filter_map(|role| role.end(&world)).collect();
+    drop(world);
+    if !arrived && problems.is_empty() {
+        problems.push("L4 it never comes to an end".to_owned());
     }
     // Rest takes long to look at, and is the same after most stories.
-    if lock(&sim.world).dice.chance(60) {
+    if !rests || !problems.is_empty() {
         return problems;
     }
     // Workloads are parked a little later.
@@ -269,22 +204,17 @@ fn end(sim: &mut Sim, plot: Plot) -> Vec<String> {
     problems
 }
 
-/// Whether the candidate had been promoted before what the story is about could happen.
-fn never_rejected(sim: &Sim) -> bool {
-    sim.status()["rejected"].as_array().is_none_or(Vec::is_empty)
-}
-
-fn report(sim: &Sim, plot: Plot, problems: Vec<String>) -> Report {
+fn report(sim: &Sim, cast: &[Role], problems: Vec<String>) -> Report {
     let world = lock(&sim.world);
     Report {
-        plot,
+        plots: cast.iter().map(|role| role.plot).collect(),
         problems,
         trace: world.trace.clone(),
         hours: world.elapsed() / 3600.0,
-        strikes: world.faults.strikes,
         crashes: sim.crashes,
         writes: world.writes,
         queries: world.truth.queries,
-        has_defect: world.truth.defect.is_some(),
+        strikes: world.faults.strikes.clone(),
+        happened: world.happened.clone(),
     }
 }

@@ -30,6 +30,8 @@ pub struct Model {
     pub nonfinite_from: Option<DateTime<Utc>>,
     /// From when on the share of wrong answers is this one.
     pub worse_from: Option<(DateTime<Utc>, f64)>,
+    /// Whether it is good in one second and bad in the next: half of the wrong answers of a bad one.
+    pub flips: bool,
     /// How long a pod takes until it is ready; `None` is for ever.
     pub startup: Option<TimeDelta>,
     /// How long after its start a pod is killed for memory.
@@ -38,7 +40,25 @@ pub struct Model {
 
 impl Default for Model {
     fn default() -> Self {
-        Self { bad: 0.02, power: 20.0, nonfinite_from: None, worse_from: None, startup: Some(TimeDelta::seconds(8)), killed_after: None }
+        Self {
+            bad: 0.02,
+            power: 20.0,
+            nonfinite_from: None,
+            worse_from: None,
+            flips: false,
+            startup: Some(TimeDelta::seconds(8)),
+            killed_after: None,
+        }
+    }
+}
+
+impl Model {
+    /// The share of wrong answers at a moment.
+    pub fn bad_share(&self, now: DateTime<Utc>) -> f64 {
+        if self.flips {
+            return if now.timestamp() % 2 == 0 { self.bad } else { 0.3 };
+        }
+        self.worse_from.filter(|(from, _)| *from <= now).map_or(self.bad, |(_, bad)| bad)
     }
 }
 
@@ -79,6 +99,9 @@ pub fn notice(world: &mut World, of: Resource, change: &Change) {
     if of == PODS && change.what == "DELETED" {
         let owner = text(&change.object, "/metadata/ownerReferences/0/name").to_owned();
         soon(world, 60, Look::Deployment((namespace.clone(), owner)));
+    }
+    if of == ROUTES && change.what == "DELETED" {
+        world.truth.drop_route(&(namespace.clone(), name.clone()));
     }
     if of == ROUTES && change.what != "DELETED" {
         let delay = world.cluster.gateway_delay.num_milliseconds();
@@ -183,6 +206,10 @@ pub fn is_ready(pod: &Value) -> bool {
 pub fn ready_pods(world: &World, namespace: &str, service: &str) -> Vec<Place> {
     let Some(live) = world.store.get(SERVICES, namespace, service) else { return Vec::new() };
     let selector = selector_of(live);
+    // A Service without a selector has no endpoints of its own.
+    if selector.is_empty() {
+        return Vec::new();
+    }
     let pods = world.store.list(PODS, Some(namespace)).filter(|pod| selected(pod, &selector) && is_ready(pod));
     pods.map(|pod| place(pod)).collect()
 }

@@ -1,6 +1,7 @@
 //! What may go wrong between a process and the API server, by verb and resource, for a time: refused, hung, landed without a reply, late, deaf.
 //! Says what happens to a call; carries nothing out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,6 +24,20 @@ pub enum Effect {
     Broken,
     /// Not carried out, and never answered.
     Hang,
+}
+
+impl Effect {
+    /// In a word, for counting.
+    fn name(&self) -> Option<String> {
+        Some(match self {
+            Self::None => return None,
+            Self::Refuse(refusal) => format!("{} {}", refusal.code, refusal.reason),
+            Self::LoseReply(None) => "reply lost".to_owned(),
+            Self::LoseReply(Some(_)) => "reply lost in a 504".to_owned(),
+            Self::Broken => "connection lost".to_owned(),
+            Self::Hang => "no answer".to_owned(),
+        })
+    }
 }
 
 /// What happens to one call.
@@ -61,13 +76,13 @@ pub struct Faults {
     pub lag: TimeDelta,
     /// Until when new watches may fall silent, or answer 410.
     pub bad_watches_until: Option<DateTime<Utc>>,
-    /// Calls that were struck.
-    pub strikes: usize,
+    /// Calls that were struck, by what happened to them.
+    pub strikes: BTreeMap<String, usize>,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { list: Vec::new(), lag: TimeDelta::milliseconds(20), bad_watches_until: None, strikes: 0 }
+        Self { list: Vec::new(), lag: TimeDelta::milliseconds(20), bad_watches_until: None, strikes: BTreeMap::new() }
     }
 }
 
@@ -79,13 +94,17 @@ impl Faults {
 
     pub fn watches_die(&mut self, now: DateTime<Utc>, dice: &mut Dice) -> bool {
         let dies = self.bad_watches_until.is_some_and(|until| now < until) && dice.chance(20);
-        self.strikes += usize::from(dies);
+        if dies {
+            *self.strikes.entry("silent watch".to_owned()).or_default() += 1;
+        }
         dies
     }
 
     pub fn expires(&mut self, now: DateTime<Utc>, dice: &mut Dice) -> bool {
         let expires = self.bad_watches_until.is_some_and(|until| now < until) && dice.chance(20);
-        self.strikes += usize::from(expires);
+        if expires {
+            *self.strikes.entry("410 Expired".to_owned()).or_default() += 1;
+        }
         expires
     }
 }
@@ -112,17 +131,21 @@ pub fn fate(world: &mut World, call: &Call) -> Fate {
     // An answer that is lost has done no harm to who only reads.
     let effect = match struck {
         Some(Effect::LoseReply(_)) if !call.is_write() => Effect::Hang,
+        // Who is told that there is no such object believes it; the namespace of what is created may be gone.
+        Some(Effect::Refuse(refusal)) if refusal.code == 404 && call.method != Method::POST => Effect::None,
         Some(effect) => effect,
         None => Effect::None,
     };
-    world.faults.strikes += usize::from(!matches!(effect, Effect::None));
+    if let Some(name) = effect.name() {
+        *world.faults.strikes.entry(name).or_default() += 1;
+    }
     Fate { before, after, effect }
 }
 
 /// One of the ways in which calls fail.
 pub fn some_effect(dice: &mut Dice) -> Effect {
     let refuse = |code, reason| Effect::Refuse(Refusal::new(code, reason, "simulated"));
-    match dice.roll(12) {
+    match dice.roll(13) {
         0 => refuse(429, "TooManyRequests"),
         1 => refuse(503, "ServiceUnavailable"),
         2 => refuse(500, "InternalError"),
@@ -133,7 +156,8 @@ pub fn some_effect(dice: &mut Dice) -> Effect {
         7 => Effect::Hang,
         8 => Effect::Broken,
         9 => Effect::LoseReply(None),
-        10 => Effect::LoseReply(Some(Refusal::new(504, "Timeout", "simulated"))),
+        10 => refuse(404, "NotFound"),
+        11 => Effect::LoseReply(Some(Refusal::new(504, "Timeout", "simulated"))),
         _ => refuse(401, "Unauthorized"),
     }
 }

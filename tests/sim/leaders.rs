@@ -7,7 +7,7 @@ use crate::cluster::Model;
 use crate::dice::Dice;
 use crate::oracle::Harm;
 use crate::process::{Process, Stopped};
-use crate::stories::{Sim, rollout};
+use crate::stories::{Sim, home, rollout};
 use crate::world::lock;
 
 /// How far the clocks of two replicas are apart.
@@ -106,7 +106,7 @@ pub fn story(seed: u64) -> (Vec<String>, String, usize) {
         let from = world.now + TimeDelta::seconds(dice.between(40, 200));
         if bad {
             world.cluster.models.insert("b".into(), Model { nonfinite_from: Some(from), ..Model::default() });
-            world.oracle.harm = Some(Harm { letter: "b".into(), from, bound: TimeDelta::seconds(45) });
+            world.oracle.of(&home()).harm = Some(Harm { letter: "b".into(), from, bound: TimeDelta::seconds(45) });
         }
     }
     pair.sim.apply(&rollout("b"));

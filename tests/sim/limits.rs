@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::oracle::share_in;
 use crate::serve::Call;
-use crate::store::{LEASES, Place, ROUTES, Resource, place, text};
+use crate::store::{LEASES, Place, Resource, place, text};
 use crate::world::World;
 
 /// Writes of one kind in a minute that one rollout may need, retries after faults included.
@@ -31,9 +31,8 @@ pub fn precondition(world: &mut World, call: &Call, of: Resource) {
 
 /// S1: weights of every rule sum to 100, each between 0 and 100.
 pub fn weights(world: &mut World, next: &Value) {
-    let rules = next.pointer("/spec/rules").and_then(Value::as_array).cloned().unwrap_or_default();
-    for rule in rules {
-        let refs = rule["backendRefs"].as_array().cloned().unwrap_or_default();
+    for rule in next.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten() {
+        let refs = rule["backendRefs"].as_array().map(Vec::as_slice).unwrap_or_default();
         let weights: Vec<i64> = refs.iter().map(|one| one["weight"].as_i64().unwrap_or(1)).collect();
         if !refs.is_empty() && (weights.iter().sum::<i64>() != 100 || weights.iter().any(|weight| !(0..=100).contains(weight))) {
             world.broken("S1 weights sum to 100", format!("{weights:?}"));
@@ -42,9 +41,10 @@ pub fn weights(world: &mut World, next: &Value) {
 }
 
 /// S10: what is the user's in the route stays.
-pub fn keeps(world: &mut World, live: &Value, next: &Value) {
+pub fn keeps(world: &mut World, owner: &Place, live: &Value, next: &Value) {
     let lost: Vec<String> = world
         .oracle
+        .of(owner)
         .kept
         .iter()
         .filter(|(path, value)| live.pointer(path) == Some(value) && next.pointer(path) != Some(value))
@@ -59,11 +59,11 @@ pub fn keeps(world: &mut World, live: &Value, next: &Value) {
 pub fn status(world: &mut World, live: &Value, next: &Value) {
     let generation = live["metadata"]["generation"].as_i64().unwrap_or(0);
     let observed = next.pointer("/status/observedGeneration").and_then(Value::as_i64).unwrap_or(-1);
-    let before = world.oracle.generations.get(&place(live)).copied().unwrap_or(-1);
+    let before = world.oracle.of(&place(live)).observed.unwrap_or(-1);
     if observed > generation || observed < before {
         world.broken("S11 observedGeneration", format!("{observed}, but the object is at {generation} and {before} was observed before"));
     }
-    world.oracle.generations.insert(place(live), observed);
+    world.oracle.of(&place(live)).observed = Some(observed);
     let intent = |object: &Value| object.pointer("/status/attempt/intent").and_then(Value::as_i64).unwrap_or(0);
     let (decided, before) = (intent(next), intent(live));
     if decided > before && !ladder(live).iter().any(|step| i64::from(*step) == decided) {
@@ -81,17 +81,17 @@ pub fn status(world: &mut World, live: &Value, next: &Value) {
     }
 }
 
-/// S16: a bounded number of writes in a minute.
-pub fn count(world: &mut World, of: Resource) {
+/// S16: a bounded number of writes in a minute, of each kind for each rollout.
+pub fn count(world: &mut World, call: &Call, of: Resource) {
     if of == LEASES {
         return;
     }
+    let owner = ["/metadata/labels/espalier.dev~1rollout", "/regarding/name"].into_iter().map(|path| text(&call.body, path));
+    let owner = owner.chain([call.name.as_str()]).find(|name| !name.is_empty()).unwrap_or_default().to_owned();
     let minute = world.now.timestamp() / 60;
-    let count = world.oracle.minutes.entry((minute, of.plural)).or_default();
+    let count = world.oracle.minutes.entry((minute, of.plural, owner)).or_default();
     *count += 1;
-    let count = *count;
-    world.oracle.most_writes = world.oracle.most_writes.max(count);
-    if count >= MOST_WRITES {
+    if *count >= MOST_WRITES {
         world.broken("S16 bounded writes", format!("{MOST_WRITES} writes of {} in a minute", of.plural));
     }
 }
@@ -117,21 +117,21 @@ pub fn ladder(rollout: &Value) -> Vec<i32> {
 }
 
 /// S2 and S3: a raise beyond the first step rests on time at the weight before, as the gateway carried it, and on measurements.
-pub fn grounds(world: &mut World, place: &Place, rollout: &Value, revision: &str, after: i32) {
-    let service = format!("{}-{revision}", place.1);
-    let written = world.store.get(ROUTES, &place.0, &place.1).map_or(0, |route| share_in(route, &service));
-    let Some((carried, since)) = world.truth.taken(place).map(|(route, since)| (share_in(route, &service), *since)) else { return };
+pub fn grounds(world: &mut World, owner: &Place, rollout: &Value, service: &str, after: i32) {
+    let written = world.written_share(owner, service);
+    let route = world.route_of(owner);
+    let Some((carried, since)) = world.truth.taken(&route).map(|taken| (share_in(&taken.route, service), taken.since)) else { return };
     if carried != written {
         world.broken(
             "S2 the weight before took effect",
-            format!("{revision} is raised to {after} %, but the gateway carries {carried} % of {written} %"),
+            format!("{service} is raised to {after} %, but the gateway carries {carried} % of {written} %"),
         );
     }
     let least = crate::stories::least_step(rollout);
     let held = world.now - since;
     if held + TimeDelta::seconds(1) < least {
         let message =
-            format!("{revision} is raised to {after} % after {} s at {carried} %, at least {} s", held.num_seconds(), least.num_seconds());
+            format!("{service} is raised to {after} % after {} s at {carried} %, at least {} s", held.num_seconds(), least.num_seconds());
         world.broken("S2 time at the weight before", message);
     }
     let blind = world
@@ -140,7 +140,7 @@ pub fn grounds(world: &mut World, place: &Place, rollout: &Value, revision: &str
         .filter(|(defect, from, until)| defect.blinds() && *from + TimeDelta::seconds(30) < world.now && world.now < *until);
     if let Some((defect, from, _)) = blind {
         let message =
-            format!("{revision} is raised to {after} % although measurements are {defect:?} for {} s", (world.now - from).num_seconds());
+            format!("{service} is raised to {after} % although measurements are {defect:?} for {} s", (world.now - from).num_seconds());
         world.broken("S3 no raise without measurements", message);
     }
 }

@@ -11,16 +11,20 @@
 )]
 #![allow(clippy::cast_possible_truncation, reason = "the simulated numbers are small")]
 
+mod cast;
 mod chaos;
 mod cluster;
 mod crashes;
 mod dice;
 mod faults;
+mod honest;
 mod leaders;
 mod limits;
 mod oracle;
+mod people;
 mod process;
 mod prometheus;
+mod schema;
 mod serve;
 mod store;
 mod stories;

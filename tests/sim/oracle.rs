@@ -2,6 +2,7 @@
 //! Collects what was broken under the name of the check; never changes anything, and never asks the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use http::Method;
@@ -29,32 +30,42 @@ pub struct Harm {
     pub bound: TimeDelta,
 }
 
+/// What is known of one rollout.
 #[derive(Default)]
-pub struct Oracle {
-    pub violations: Vec<Violation>,
+pub struct Subject {
     pub harm: Option<Harm>,
-    /// Until when nobody can expect a reaction: faults, restarts, blindness.
-    pub excused_until: Option<DateTime<Utc>>,
-    /// From when on nothing may be written.
-    pub quiet_from: Option<DateTime<Utc>>,
     /// Whether somebody else edits the route.
     pub foreign: bool,
     /// Fields of the route that are the user's and must stay.
     pub kept: Vec<(&'static str, Value)>,
-    /// Since when a route gives a candidate more than was decided.
-    above: BTreeMap<Place, DateTime<Utc>>,
-    /// Highest exposure that each attempt has had, by revision and start.
+    /// Since when the route gives a candidate more than was decided.
+    above: Option<DateTime<Utc>>,
+    /// Highest exposure that each attempt has had, by Service and start.
     peaks: BTreeMap<(String, String), i32>,
     pub latched: BTreeSet<String>,
-    pub most_writes: usize,
-    pub(crate) minutes: BTreeMap<(i64, &'static str), usize>,
-    pub(crate) generations: BTreeMap<Place, i64>,
+    pub(crate) observed: Option<i64>,
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    pub violations: Vec<Violation>,
+    /// Until when nobody can expect a reaction: faults, restarts, blindness.
+    pub excused_until: Option<DateTime<Utc>>,
+    /// From when on nothing may be written.
+    pub quiet_from: Option<DateTime<Utc>>,
+    subjects: BTreeMap<Place, Subject>,
+    pub(crate) minutes: BTreeMap<(i64, &'static str, String), usize>,
 }
 
 impl Oracle {
+    /// What is known of the rollout at this place.
+    pub fn of(&mut self, place: &Place) -> &mut Subject {
+        self.subjects.entry(place.clone()).or_default()
+    }
+
     /// The highest exposure that any candidate has had, in percent.
     pub fn highest(&self) -> i32 {
-        self.peaks.values().copied().max().unwrap_or(0)
+        self.subjects.values().flat_map(|subject| subject.peaks.values()).copied().max().unwrap_or(0)
     }
 }
 
@@ -70,9 +81,19 @@ impl World {
         self.oracle.excused_until = self.oracle.excused_until.max(Some(until));
     }
 
-    /// The rollout that owns this place, which is its route's by name.
-    fn rollout(&self, (namespace, name): &Place) -> Option<Value> {
-        self.store.get(ROLLOUTS, namespace, name).map(|live| (**live).clone())
+    fn rollout(&self, (namespace, name): &Place) -> Option<Arc<Value>> {
+        self.store.get(ROLLOUTS, namespace, name).cloned()
+    }
+
+    /// The share that the API server's route of a rollout gives a Service.
+    pub fn written_share(&self, rollout: &Place, service: &str) -> i32 {
+        let (namespace, name) = self.route_of(rollout);
+        self.store.get(ROUTES, &namespace, &name).map_or(0, |route| share_in(route, service))
+    }
+
+    /// The share that the gateway gives a Service on the route of a rollout.
+    pub fn carried_share(&self, rollout: &Place, service: &str) -> i32 {
+        self.truth.taken(&self.route_of(rollout)).map_or(0, |taken| share_in(&taken.route, service))
     }
 }
 
@@ -104,7 +125,7 @@ pub fn about_to_write(world: &mut World, call: &Call, of: Resource, namespace: &
         return;
     }
     let name = if call.name.is_empty() { text(&call.body, "/metadata/name").to_owned() } else { call.name.clone() };
-    let Some(live) = world.store.get(of, namespace, &name).map(|live| (**live).clone()) else { return };
+    let Some(live) = world.store.get(of, namespace, &name).cloned() else { return };
     let stale = |given: &str| !given.is_empty() && given != text(&live, "/metadata/resourceVersion");
     if call.is_dry() || stale(text(&call.body, "/metadata/resourceVersion")) {
         return;
@@ -141,23 +162,23 @@ pub fn sent(world: &mut World, caller: &Caller, call: &Call) {
 /// Everything that is said about a write of the route.
 fn route_write(world: &mut World, live: &Value, next: &Value) {
     limits::weights(world, next);
-    limits::keeps(world, live, next);
-    let place = place(live);
-    let Some(rollout) = world.rollout(&place) else { return };
+    let Some((owner, rollout)) = world.user_of(&place(live)) else { return };
+    limits::keeps(world, &owner, live, next);
     let refs = next.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten();
-    let services: BTreeSet<String> = refs
-        .flat_map(|rule| rule["backendRefs"].as_array().cloned().unwrap_or_default())
-        .map(|one| text(&one, "/name").to_owned())
+    let services: BTreeSet<&str> = refs
+        .flat_map(|rule| rule["backendRefs"].as_array().into_iter().flatten())
+        .map(|one| text(one, "/name"))
+        .filter(|service| !service.ends_with("-control"))
         .collect();
     for service in services {
-        let (before, after) = (share_in(live, &service), share_in(next, &service));
-        if after > before && !service.ends_with("-control") {
-            raise(world, &place, &rollout, &service, before, after);
+        let (before, after) = (share_in(live, service), share_in(next, service));
+        if after > before {
+            raise(world, &owner, &rollout, service, before, after);
         }
     }
 }
 
-fn raise(world: &mut World, place: &Place, rollout: &Value, service: &str, before: i32, after: i32) {
+fn raise(world: &mut World, owner: &Place, rollout: &Value, service: &str, before: i32, after: i32) {
     let status = &rollout["status"];
     let trusted = ["/stable/service", "/probation/previous/service"];
     if status.get("stable").is_none() || trusted.iter().any(|path| text(status, path) == service) {
@@ -165,8 +186,9 @@ fn raise(world: &mut World, place: &Place, rollout: &Value, service: &str, befor
     }
     let served_before = status["history"].as_array().is_some_and(|all| all.iter().any(|one| one["service"] == service));
     if text(status, "/candidate/service") != service {
-        // What is neither stable nor on trial may only come back because it served before.
-        if !served_before {
+        // What is neither stable nor on trial may only come back because it served before, or because the user has the route back.
+        let released = rollout.pointer("/metadata/deletionTimestamp").is_some();
+        if !served_before && !released {
             world.broken("S1 only stable and candidate", format!("{service} is raised from {before} to {after}, but is neither"));
         }
         return;
@@ -177,22 +199,24 @@ fn raise(world: &mut World, place: &Place, rollout: &Value, service: &str, befor
     if i64::from(after) > intent {
         world.broken("S2 intent first", format!("{service} is raised to {after} %, on record is {intent} %"));
     }
-    if world.oracle.latched.contains(&revision) {
+    if world.oracle.of(owner).latched.contains(&revision) {
         world.broken("S7 a latch holds", format!("{revision} was rejected and is raised to {after} %"));
     }
-    let known = world.truth.taken(place).is_some_and(|(route, _)| route::exposure(route, service).referenced);
+    let route = world.route_of(owner);
+    let known = world.truth.taken(&route).is_some_and(|taken| route::exposure(&taken.route, service).referenced);
     if !known {
         world.broken("S2 the weight before took effect", format!("{service} is raised to {after} % before the gateway knows it"));
     }
-    let ready = i64::try_from(ready_pods(world, &place.0, service).len()).unwrap();
+    let ready = i64::try_from(ready_pods(world, &owner.0, service).len()).unwrap();
     let replicas = rollout.pointer("/spec/workload/template/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
     if ready < ((replicas * i64::from(after) + 99) / 100).max(1) {
         world.broken("S5 exposure within capacity", format!("{service} gets {after} % with {ready} of {replicas} pods ready"));
     }
-    let key = (revision.clone(), text(attempt, "/started").to_owned());
-    let peak = world.oracle.peaks.get(&key).copied().unwrap_or(0);
-    world.oracle.peaks.insert(key, peak.max(after));
-    let asked = served_before || attempt["returning"] == true || world.oracle.foreign || limits::was_asked(status, "promote");
+    let key = (service.to_owned(), text(attempt, "/started").to_owned());
+    let subject = world.oracle.of(owner);
+    let peak = subject.peaks.get(&key).copied().unwrap_or(0);
+    subject.peaks.insert(key, peak.max(after));
+    let asked = served_before || attempt["returning"] == true || subject.foreign || limits::was_asked(status, "promote");
     if asked {
         return;
     }
@@ -205,17 +229,19 @@ fn raise(world: &mut World, place: &Place, rollout: &Value, service: &str, befor
         world.broken("S4 one step at a time", format!("{service} is raised to {after} %, it had {peak} % and the next step is {next} %"));
     }
     if before > 0 {
-        limits::grounds(world, place, rollout, &revision, after);
+        limits::grounds(world, owner, rollout, service, after);
     }
-    if let Some(harm) = &world.oracle.harm {
-        let failing = crate::prometheus::revision_of(world, &place.0, &harm.letter).as_deref() == Some(revision.as_str());
-        let since = world.now - harm.from;
-        if failing && since > harm.bound && world.truth.defect(world.now).is_none() {
-            world.broken(
-                "S2 no raise on harm",
-                format!("{revision} is raised to {after} % although it has failed for {} s", since.num_seconds()),
-            );
-        }
+    harmless(world, owner, service, after);
+}
+
+/// S2: what has failed for long enough to be seen is not raised.
+fn harmless(world: &mut World, owner: &Place, service: &str, after: i32) {
+    let Some(harm) = world.oracle.of(owner).harm.clone() else { return };
+    let failing = crate::prometheus::service_of(world, &owner.0, &harm.letter).as_deref() == Some(service);
+    let since = world.now - harm.from;
+    if failing && since > harm.bound && world.truth.defect(world.now).is_none() {
+        let message = format!("{service} is raised to {after} % although it has failed for {} s", since.num_seconds());
+        world.broken("S2 no raise on harm", message);
     }
 }
 
@@ -226,26 +252,35 @@ fn latch_order(world: &mut World, live: &Value, next: &Value) {
         all.map(|one| text(one, "/revision").to_owned()).collect()
     };
     let (before, after) = (names(live), names(next));
-    let (namespace, name) = place(live);
+    let owner = place(live);
     for revision in after.difference(&before) {
-        let route = world.store.get(ROUTES, &namespace, &name).map(|route| (**route).clone()).unwrap_or_default();
-        let share = share_in(&route, &format!("{name}-{revision}"));
-        if share > 0 && !world.oracle.foreign {
+        // A Service that the user runs is named by the candidate on record.
+        let service = if text(live, "/status/candidate/revision") == revision {
+            text(live, "/status/candidate/service").to_owned()
+        } else {
+            format!("{}-{revision}", owner.1)
+        };
+        let share = world.written_share(&owner, &service);
+        if share > 0 && !world.oracle.of(&owner).foreign {
             world.broken("L3 route before status", format!("{revision} is rejected on record while the route gives it {share} %"));
         }
-        world.oracle.latched.insert(revision.clone());
+        world.oracle.of(&owner).latched.insert(revision.clone());
     }
     let asked = limits::was_asked(&next["status"], "retry") || limits::was_asked(&next["status"], "promote");
-    let kept: BTreeSet<String> = world.oracle.latched.iter().filter(|one| after.contains(*one)).cloned().collect();
-    let serves = text(&next["status"], "/stable/revision").to_owned();
-    let candidate = text(&next["status"], "/candidate/revision").to_owned();
-    for lost in world.oracle.latched.difference(&kept).cloned().collect::<Vec<_>>() {
+    let lost: Vec<String> = world.oracle.of(&owner).latched.difference(&after).cloned().collect();
+    let serves = text(&next["status"], "/stable/revision");
+    let candidate = text(&next["status"], "/candidate/revision");
+    for lost in lost {
         if !asked && serves != lost && candidate == lost {
             world.broken("S7 a latch holds", format!("{lost} was rejected and is tried again without being asked for"));
         }
         if asked {
-            world.oracle.latched.remove(&lost);
+            world.oracle.of(&owner).latched.remove(&lost);
         }
+    }
+    // A person's retry is a new trial of what was rejected.
+    if asked && candidate != text(live, "/status/candidate/revision") {
+        world.oracle.of(&owner).latched.remove(candidate);
     }
 }
 
@@ -256,10 +291,8 @@ fn finalizer(world: &mut World, live: &Value, change: &Value) {
     if change.pointer("/metadata/finalizers").is_none() || stays || !finalizers(live).iter().any(|one| one == ours) {
         return;
     }
-    let (namespace, name) = place(live);
     let candidate = text(live, "/status/candidate/service");
-    let route = world.store.get(ROUTES, &namespace, &name).map(|route| (**route).clone()).unwrap_or_default();
-    let share = share_in(&route, candidate);
+    let share = world.written_share(&place(live), candidate);
     if !candidate.is_empty() && share > 0 && text(live, "/status/stable/service") != candidate {
         world.broken("S15 safe before the finalizer goes", format!("{candidate} still has {share} %"));
     }
@@ -268,22 +301,22 @@ fn finalizer(world: &mut World, live: &Value, change: &Value) {
 /// S8: what has users, or serves, is not taken away.
 fn taken_away(world: &mut World, live: &Value, how: &str) {
     let (namespace, name) = place(live);
-    let rollout = text(live, "/metadata/labels/espalier.dev~1rollout").to_owned();
-    let place = (namespace.clone(), rollout.clone());
-    let Some(owner) = world.rollout(&place) else { return };
-    let written = world.store.get(ROUTES, &namespace, &rollout).map_or(0, |route| share_in(route, &name));
-    let carried = world.truth.taken(&place).map_or(0, |(route, _)| share_in(route, &name));
+    let owner = (namespace, text(live, "/metadata/labels/espalier.dev~1rollout").to_owned());
+    let Some(rollout) = world.rollout(&owner) else { return };
+    let written = world.written_share(&owner, &name);
+    // A gateway that refuses every route keeps to an old one for as long as it likes; nobody waits for that with pods that failed.
+    let carried = if world.cluster.gateway_refuses { 0 } else { world.carried_share(&owner, &name) };
     if written > 0 || carried > 0 {
         world.broken("S8 nothing with users goes", format!("{name} is {how} with {written} % written and {carried} % at the gateway"));
     }
-    if text(&owner, "/status/stable/service") == name {
+    if text(&rollout, "/status/stable/service") == name {
         world.broken("S8 nothing with users goes", format!("{name} is {how} while it is stable"));
     }
 }
 
 /// A write of an operator has been carried out.
 pub fn written(world: &mut World, caller: &Caller, call: &Call, of: Resource) {
-    limits::count(world, of);
+    limits::count(world, call, of);
     if let Some(quiet) = world.oracle.quiet_from.filter(|quiet| world.now >= *quiet && of != LEASES) {
         let since = (world.now - quiet).num_seconds();
         world.broken("L1 nothing to do, nothing written", format!("{} {} {} after {since} s of rest", caller.name, call.method, call.path));
@@ -301,48 +334,46 @@ pub fn watch(world: &mut World) {
 
 /// L2: what somebody else gave a candidate is taken back.
 fn above_intent(world: &mut World) {
-    if !world.oracle.foreign || world.oracle.excused_until.is_some_and(|until| world.now < until) {
-        world.oracle.above.clear();
-        return;
-    }
-    let routes: Vec<Place> = world.store.list(ROUTES, None).map(|route| place(route)).collect();
-    for place in routes {
-        let Some(rollout) = world.rollout(&place) else { continue };
+    let excused = world.oracle.excused_until.is_some_and(|until| world.now < until);
+    let edited = world.oracle.subjects.iter().filter(|(_, subject)| subject.foreign);
+    for owner in edited.map(|(owner, _)| owner.clone()).collect::<Vec<_>>() {
+        let rollout = world.rollout(&owner).unwrap_or_default();
         let service = text(&rollout, "/status/candidate/service");
-        let share = world.store.get(ROUTES, &place.0, &place.1).map_or(0, |route| share_in(route, service));
+        let share = world.written_share(&owner, service);
         let intent = rollout.pointer("/status/attempt/intent").and_then(Value::as_i64).unwrap_or(0);
-        if service.is_empty() || i64::from(share) <= intent {
-            world.oracle.above.remove(&place);
+        let now = world.now;
+        let subject = world.oracle.of(&owner);
+        if excused || service.is_empty() || i64::from(share) <= intent {
+            subject.above = None;
             continue;
         }
-        let now = world.now;
-        let since = *world.oracle.above.entry(place.clone()).or_insert(now);
-        if now - since > ABOVE {
-            let late = (now - since).num_seconds();
-            world
-                .broken("L2 more than was decided is taken back", format!("{service} has {share} % for {late} s, decided were {intent} %"));
-            world.oracle.above.remove(&place);
+        let late = now - *subject.above.get_or_insert(now);
+        if late > ABOVE {
+            subject.above = None;
+            let message = format!("{service} has {share} % for {} s, decided were {intent} %", late.num_seconds());
+            world.broken("L2 more than was decided is taken back", message);
         }
     }
 }
 
 /// L2: nobody stays on what has failed.
 fn failed(world: &mut World) {
-    let Some(harm) = world.oracle.harm.clone() else { return };
-    let since = world.oracle.excused_until.map_or(harm.from, |until| until.max(harm.from));
-    if world.now < since + harm.bound {
-        return;
-    }
-    let routes: Vec<Place> = world.store.list(ROUTES, None).map(|route| place(route)).collect();
-    for place in routes {
-        let Some(revision) = crate::prometheus::revision_of(world, &place.0, &harm.letter) else { continue };
-        let share = world.truth.taken(&place).map_or(0, |(route, _)| share_in(route, &format!("{}-{revision}", place.1)));
-        let serves = world.rollout(&place).is_some_and(|one| text(&one, "/status/stable/revision") == revision);
+    let (now, excused) = (world.now, world.oracle.excused_until);
+    let late = |harm: &Harm| now - excused.map_or(harm.from, |until| until.max(harm.from));
+    let due: Vec<(Place, Harm)> = world
+        .oracle
+        .subjects
+        .iter()
+        .filter_map(|(owner, subject)| Some((owner.clone(), subject.harm.clone().filter(|harm| late(harm) >= harm.bound)?)))
+        .collect();
+    for (owner, harm) in due {
+        let Some(service) = crate::prometheus::service_of(world, &owner.0, &harm.letter) else { continue };
+        let share = world.carried_share(&owner, &service);
+        let serves = world.rollout(&owner).is_some_and(|one| text(&one, "/status/stable/service") == service);
         if share > 0 && !serves {
-            let late = (world.now - since).num_seconds();
-            world
-                .broken("L2 a failing candidate is gone in time", format!("{revision} still has {share} % {late} s after it must be seen"));
-            world.oracle.harm = None;
+            let message = format!("{service} still has {share} % {} s after it must be seen", late(&harm).num_seconds());
+            world.broken("L2 a failing candidate is gone in time", message);
+            world.oracle.of(&owner).harm = None;
         }
     }
 }

@@ -2,6 +2,7 @@
 //! Lets time pass; knows nothing of rollouts.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -62,11 +63,14 @@ impl Process {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let inside = runtime.enter();
         let origin = Instant::now();
-        let clock = Clock::of(move || now + chrono::TimeDelta::from_std(origin.elapsed()).unwrap());
+        let time = move || now + chrono::TimeDelta::from_std(origin.elapsed()).unwrap();
+        let skew = Arc::clone(&lock(world).skew);
+        // The wall clock of the machine may jump; the time that passes does not.
+        let clock = Clock::of(move || time() + chrono::TimeDelta::milliseconds(skew.load(Ordering::Relaxed)));
         let vitals = Vitals::default();
         let arguments = ["espalier", "--leader-elect", if elect { "true" } else { "false" }, "--pod-name", name];
         let config = CommandLine::parse_from(arguments).config;
-        let caller = Caller { name: name.to_owned(), clock: clock.clone() };
+        let caller = Caller { name: name.to_owned(), clock: Clock::of(time) };
         let service = {
             let (world, caller) = (Arc::clone(world), caller.clone());
             service_fn(move |request| serve(Arc::clone(&world), caller.clone(), request))

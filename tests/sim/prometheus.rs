@@ -1,7 +1,8 @@
 //! Prometheus in memory: counts what users really got, scrapes it, and answers the operator's queries, with every defect that a server can have.
 //! The traffic follows the route as the gateway took it, never what the operator believes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,10 +36,14 @@ pub enum Defect {
     Stale,
     Duplicate,
     Slow,
+    /// Every counter starts from 0 at every other scrape.
+    Resets,
+    /// There and gone, each second.
+    Flips,
 }
 
 /// Every defect.
-pub const DEFECTS: [Defect; 13] = [
+pub const DEFECTS: [Defect; 15] = [
     Defect::Down,
     Defect::Hangs,
     Defect::LoginPage,
@@ -52,12 +57,14 @@ pub const DEFECTS: [Defect; 13] = [
     Defect::Stale,
     Defect::Duplicate,
     Defect::Slow,
+    Defect::Resets,
+    Defect::Flips,
 ];
 
 impl Defect {
     /// Whether nothing can be measured while it lasts.
     pub fn blinds(self) -> bool {
-        self != Self::Slow
+        ![Self::Slow, Self::Resets, Self::Flips].contains(&self)
     }
 }
 
@@ -71,10 +78,71 @@ pub struct Truth {
     /// Queries answered or refused.
     pub queries: usize,
     dice: Dice,
-    taken: BTreeMap<Place, (Value, DateTime<Utc>)>,
-    counters: BTreeMap<String, BTreeMap<&'static str, f64>>,
-    series: BTreeMap<(String, Labels), Vec<(i64, f64)>>,
+    taken: BTreeMap<Place, Taken>,
+    counters: BTreeMap<String, Counters>,
+    /// Series by metric; those of one pod have the same place in each list.
+    series: BTreeMap<&'static str, Vec<Series>>,
+    slots: BTreeMap<String, usize>,
     last: DateTime<Utc>,
+}
+
+/// A route as the gateway carries it.
+pub struct Taken {
+    /// Its spec alone.
+    pub route: Value,
+    pub since: DateTime<Utc>,
+    /// The share of requests that each Service gets, mirrored ones included.
+    shares: Vec<(String, f64)>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counters {
+    bad: f64,
+    good: f64,
+    nonfinite: f64,
+}
+
+struct Series {
+    labels: Labels,
+    /// The labels as they are sent.
+    text: String,
+    samples: Vec<(i64, f64)>,
+}
+
+impl Series {
+    fn new(labels: Labels) -> Self {
+        let text = json!(labels).to_string();
+        Self { labels, text, samples: Vec::new() }
+    }
+}
+
+/// Every Service that a route names, for answers or for copies.
+fn named(route: &Value, found: &mut BTreeSet<String>) {
+    match route {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match (key.as_str(), value) {
+                    ("backendRefs", Value::Array(refs)) => found.extend(refs.iter().map(|one| text(one, "/name").to_owned())),
+                    ("backendRef", one) => _ = found.insert(text(one, "/name").to_owned()),
+                    _ => {}
+                }
+                named(value, found);
+            }
+        }
+        Value::Array(all) => all.iter().for_each(|one| named(one, found)),
+        _ => {}
+    }
+}
+
+fn shares(route: &Value) -> Vec<(String, f64)> {
+    let mut services = BTreeSet::new();
+    named(route, &mut services);
+    let share = |service: String| {
+        let seen = route::exposure(route, &service);
+        let share = if seen.mirrored { 1.0 } else { f64::from(seen.share.percent()) / 100.0 };
+        (service, share)
+    };
+    services.into_iter().map(share).filter(|(_, share)| *share > 0.0).collect()
 }
 
 impl Truth {
@@ -87,6 +155,7 @@ impl Truth {
             taken: BTreeMap::new(),
             counters: BTreeMap::new(),
             series: BTreeMap::new(),
+            slots: BTreeMap::new(),
             last: crate::world::at(0),
         }
     }
@@ -97,14 +166,20 @@ impl Truth {
 
     /// The gateway takes a route.
     pub fn take_route(&mut self, place: Place, live: &Value, now: DateTime<Utc>) {
-        let spec = json!({"spec": live["spec"]});
-        if self.taken.get(&place).is_none_or(|(old, _)| *old != spec) {
-            self.taken.insert(place, (spec, now));
+        if self.taken.get(&place).is_none_or(|old| old.route["spec"] != live["spec"]) {
+            let route = json!({"spec": live["spec"]});
+            let shares = shares(&route);
+            self.taken.insert(place, Taken { route, since: now, shares });
         }
     }
 
+    /// The route is gone, and so is its traffic.
+    pub fn drop_route(&mut self, place: &Place) {
+        self.taken.remove(place);
+    }
+
     /// The route that the gateway carries, and since when.
-    pub fn taken(&self, place: &Place) -> Option<&(Value, DateTime<Utc>)> {
+    pub fn taken(&self, place: &Place) -> Option<&Taken> {
         self.taken.get(place)
     }
 
@@ -120,17 +195,16 @@ pub fn scrape(world: &mut World) {
     world.after(SCRAPE, Task::Scrape);
     let seconds = (now - world.truth.last).num_milliseconds() as f64 / 1000.0;
     world.truth.last = now;
-    let routes: Vec<(Place, Value)> = world.truth.taken.iter().map(|(place, (spec, _))| (place.clone(), spec.clone())).collect();
+    if world.truth.defect(now) == Some(Defect::Resets) && now.timestamp() / SCRAPE.num_seconds() % 2 == 0 {
+        world.truth.counters.clear();
+    }
     let mut served: BTreeMap<String, f64> = BTreeMap::new();
-    for ((namespace, _), live) in &routes {
-        let backends: Vec<String> =
-            world.store.list(crate::store::SERVICES, Some(namespace)).map(|s| text(s, "/metadata/name").to_owned()).collect();
-        for service in backends {
-            let seen = route::exposure(live, &service);
-            let share = if seen.mirrored { 1.0 } else { f64::from(seen.share.percent()) / 100.0 };
-            let pods = ready_pods(world, namespace, &service);
-            for (_, pod) in &pods {
-                *served.entry(pod.clone()).or_default() += share * world.truth.requests_per_second * seconds / pods.len() as f64;
+    for ((namespace, _), taken) in &world.truth.taken {
+        for (service, share) in &taken.shares {
+            let pods = ready_pods(world, namespace, service);
+            let each = share * world.truth.requests_per_second * seconds / pods.len().max(1) as f64;
+            for (_, pod) in pods {
+                *served.entry(pod).or_default() += each;
             }
         }
     }
@@ -143,46 +217,63 @@ pub fn scrape(world: &mut World) {
 fn count(world: &mut World, pod: &Value, requests: f64, seconds: f64) {
     let now = world.now;
     let model = world.cluster.models.get(&model_of(pod)).cloned().unwrap_or_default();
-    let bad_share = model.worse_from.filter(|(from, _)| *from <= now).map_or(model.bad, |(_, bad)| bad);
-    let name = text(pod, "/metadata/name").to_owned();
+    let bad_share = model.bad_share(now);
+    let name = text(pod, "/metadata/name");
     let truth = &mut world.truth;
     let total = requests.round();
     let bad = truth.dice.binomial(total, bad_share);
     let nonfinite = if model.nonfinite_from.is_some_and(|from| from <= now) { seconds.ceil() } else { 0.0 };
     let power = model.power + truth.dice.unit() - 0.5;
-    let counters = truth.counters.entry(name.clone()).or_default();
-    for (what, more) in [("bad", bad), ("good", total - bad), ("nonfinite", nonfinite)] {
-        *counters.entry(what).or_default() += more;
-    }
-    let (bad, good, nonfinite) = (counters["bad"], counters["good"], counters["nonfinite"]);
+    let counters = truth.counters.entry(name.to_owned()).or_default();
+    counters.bad += bad;
+    counters.good += total - bad;
+    counters.nonfinite += nonfinite;
+    let Counters { bad, good, nonfinite } = *counters;
     // A server that does not scrape any more shows what it has.
     if truth.defect(now) == Some(Defect::Stale) {
         return;
     }
-    let labels = |more: &[(&str, &str)]| -> Labels {
+    let slot = truth.slot(pod, name);
+    let at = now.timestamp_millis();
+    for (metric, place, value) in [
+        ("answers_total", 2 * slot, bad),
+        ("answers_total", 2 * slot + 1, good),
+        ("nonfinite_total", slot, nonfinite),
+        ("power_watts", slot, power),
+        ("up", slot, 1.0),
+    ] {
+        truth.series.get_mut(metric).unwrap()[place].samples.push((at, value));
+    }
+}
+
+impl Truth {
+    /// The place of a pod's series, which are made when it is seen for the first time.
+    fn slot(&mut self, pod: &Value, name: &str) -> usize {
+        if let Some(slot) = self.slots.get(name) {
+            return *slot;
+        }
         let label =
             |key: &str| pod.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str).unwrap_or_default().to_owned();
         let own = [
-            ("pod".to_owned(), name.clone()),
+            ("pod".to_owned(), name.to_owned()),
             ("namespace".to_owned(), text(pod, "/metadata/namespace").to_owned()),
             ("instance".to_owned(), format!("{name}:8080")),
+            ("app".to_owned(), label("app")),
             ("espalier_dev_revision".to_owned(), label("espalier.dev/revision")),
             ("espalier_dev_rollout".to_owned(), label("espalier.dev/rollout")),
         ];
-        own.into_iter()
-            .chain(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
-            .filter(|(_, v)| !v.is_empty())
-            .collect()
-    };
-    let at = now.timestamp_millis();
-    for (metric, labels, value) in [
-        ("answers_total", labels(&[("good", "no")]), bad),
-        ("answers_total", labels(&[("good", "yes")]), good),
-        ("nonfinite_total", labels(&[]), nonfinite),
-        ("power_watts", labels(&[]), power),
-        ("up", labels(&[]), 1.0),
-    ] {
-        truth.series.entry((metric.to_owned(), labels)).or_default().push((at, value));
+        let own: Labels = own.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        for good in ["no", "yes"] {
+            let mut labels = own.clone();
+            labels.insert("good".to_owned(), good.to_owned());
+            self.series.entry("answers_total").or_default().push(Series::new(labels));
+        }
+        for metric in ["nonfinite_total", "power_watts", "up"] {
+            self.series.entry(metric).or_default().push(Series::new(own.clone()));
+        }
+        let slot = self.slots.len();
+        self.slots.insert(name.to_owned(), slot);
+        slot
     }
 }
 
@@ -221,6 +312,9 @@ fn answer(world: &World, form: &str, defect: Option<Defect>) -> Answer {
             return Answer { status: 500, content_type: "application/json".to_owned(), body };
         }
         Some(Defect::WrongType) => return json(json!({"status": "success", "data": {"resultType": "vector", "result": []}})),
+        Some(Defect::Flips) if world.now.timestamp() % 2 == 0 => {
+            return json(json!({"status": "success", "data": {"resultType": "matrix", "result": []}}));
+        }
         Some(Defect::Empty) => return json(json!({"status": "success", "data": {"resultType": "matrix", "result": []}})),
         _ => {}
     }
@@ -244,29 +338,31 @@ fn matching(world: &World, form: &str, defect: Option<Defect>) -> String {
         Some(Defect::Infinite) => "+Inf".to_owned(),
         _ => value.to_string(),
     };
-    let wanted = |(metric, labels): &(String, Labels)| metric == name && matches(labels, matchers);
-    let found = world.truth.series.iter().filter(|(key, _)| wanted(key));
-    found
-        .filter_map(|((_, labels), samples)| {
-            let from = samples.partition_point(|(at, _)| *at <= start);
-            let to = samples.partition_point(|(at, _)| *at <= end);
-            let values: Vec<String> =
-                samples[from..to].iter().map(|(at, v)| format!("[{}.{:03},\"{}\"]", at / 1000, at % 1000, value(*v))).collect();
-            let series = |labels: &Labels| match defect {
-                Some(Defect::NativeHistogram) => json!({"metric": labels, "histograms": [[0, {}]]}).to_string(),
-                _ => format!("{{\"metric\":{},\"values\":[{}]}}", json!(labels), values.join(",")),
-            };
-            let mut found = vec![series(labels)];
-            if defect == Some(Defect::Duplicate) {
-                let mut twin = labels.clone();
-                twin.insert("job".to_owned(), "twin".to_owned());
-                found.push(series(&twin));
+    let mut result = String::new();
+    for one in world.truth.series.get(name).into_iter().flatten() {
+        let from = one.samples.partition_point(|(at, _)| *at <= start);
+        let to = one.samples.partition_point(|(at, _)| *at <= end);
+        if from >= to || !matches(&one.labels, matchers) {
+            continue;
+        }
+        let mut twin = one.labels.clone();
+        twin.insert("job".to_owned(), "twin".to_owned());
+        let twin = (defect == Some(Defect::Duplicate)).then(|| json!(twin).to_string());
+        for labels in [Some(&one.text), twin.as_ref()].into_iter().flatten() {
+            let comma = if result.is_empty() { "" } else { "," };
+            if defect == Some(Defect::NativeHistogram) {
+                let _ = write!(result, "{comma}{{\"metric\":{labels},\"histograms\":[[0,{{}}]]}}");
+                continue;
             }
-            (from < to).then_some(found)
-        })
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(",")
+            let _ = write!(result, "{comma}{{\"metric\":{labels},\"values\":[");
+            for (number, (at, v)) in one.samples[from..to].iter().enumerate() {
+                let comma = if number == 0 { "" } else { "," };
+                let _ = write!(result, "{comma}[{}.{:03},\"{}\"]", at / 1000, at % 1000, value(*v));
+            }
+            result.push_str("]}");
+        }
+    }
+    result
 }
 
 /// The matchers that the operator writes: equality, its opposite, and alternatives of names.
@@ -294,9 +390,11 @@ fn matches(labels: &Labels, matchers: &str) -> bool {
     true
 }
 
-/// The revision of a model's letter, as the workload that runs it is labelled.
-pub fn revision_of(world: &World, namespace: &str, letter: &str) -> Option<String> {
-    let all = world.store.list(DEPLOYMENTS, Some(namespace));
+/// The Service of the model with this letter: that of the workload that runs it, or the user's own of the same name.
+pub fn service_of(world: &World, namespace: &str, letter: &str) -> Option<String> {
     let runs = |one: &&Arc<Value>| one.pointer("/spec/template").map(model_of).as_deref() == Some(letter);
-    all.filter(runs).map(|one| text(one, "/metadata/labels/espalier.dev~1revision").to_owned()).next()
+    let found = world.store.list(DEPLOYMENTS, Some(namespace)).find(runs)?;
+    let (rollout, revision) =
+        (text(found, "/metadata/labels/espalier.dev~1rollout"), text(found, "/metadata/labels/espalier.dev~1revision"));
+    Some(if revision.is_empty() { text(found, "/metadata/name").to_owned() } else { format!("{rollout}-{revision}") })
 }

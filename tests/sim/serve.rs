@@ -1,6 +1,7 @@
 //! The simulated API server as HTTP: requests of one process in, answers out, with latency and faults on the way.
 //! The rules are the store's; what may go wrong is said by [`crate::faults`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use tower::BoxError;
 
 use crate::faults::{Effect, Fate};
 use crate::oracle;
+use crate::schema;
 use crate::store::{Refusal, Resource, SERVED, Writer, selected, text};
 use crate::world::{Shared, World, lock};
 
@@ -148,6 +150,8 @@ fn arrive(world: &mut World, caller: &Caller, call: &Call, fate: &Fate) -> Optio
         Effect::Broken => Some(Err("connection reset by peer".into())),
         _ => Some(match answer {
             Ok(done) => done.into_response(),
+            // What no handler serves is answered by none that speaks JSON.
+            Err(refusal) if refusal.code == 404 && refusal.reason.is_empty() => response(404, refusal.message.into_bytes()),
             Err(refusal) => response(refusal.code, refusal.body().to_string().into_bytes()),
         }),
     }
@@ -202,7 +206,11 @@ fn change(world: &mut World, caller: &Caller, call: &Call, of: Resource, namespa
     let manager = if manager.is_empty() { "unknown" } else { manager };
     let writer = Writer { manager, now: &now, status: call.subresource == "status", dry_run: call.is_dry() };
     oracle::about_to_write(world, call, of, namespace);
-    let (body, name) = (call.body.clone(), call.name.as_str());
+    let (mut body, name) = (call.body.clone(), call.name.as_str());
+    if call.method == Method::POST || call.method == Method::PUT {
+        schema::admit(of, &mut body, writer.status, world.tomorrow)?;
+    }
+    let absent = world.store.get(of, namespace, name).is_none();
     let result = match call.method {
         Method::POST => world.carry_out(of, |store| store.create(of, namespace, body, &writer)),
         Method::PUT => world.carry_out(of, |store| store.replace(of, namespace, name, body, &writer)),
@@ -216,14 +224,22 @@ fn change(world: &mut World, caller: &Caller, call: &Call, of: Resource, namespa
     if result.is_ok() && !call.is_dry() {
         oracle::written(world, caller, call, of);
     }
-    result.map(|object| Done::Object(if call.method == Method::POST { 201 } else { 200 }, object))
+    // Who deletes is told of success, but for the oldest kinds, which are sent as they were.
+    let is_gone = call.method == Method::DELETE && !call.is_dry() && world.store.get(of, namespace, name).is_none();
+    if is_gone && ![crate::store::SERVICES, crate::store::PODS].contains(&of) {
+        let details = json!({"name": name, "kind": of.plural});
+        let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
+        return result.map(|_| Done::Text(success.to_string().into_bytes()));
+    }
+    let created = call.method == Method::POST || absent && call.method == Method::PUT;
+    result.map(|object| Done::Object(if created { 201 } else { 200 }, object))
 }
 
 fn list(world: &World, call: &Call, of: Resource, namespace: Option<&str>) -> Done {
     let from: usize = call.get("continue").parse().unwrap_or(0);
     let limit: usize = call.get("limit").parse().unwrap_or(usize::MAX);
     let all: Vec<_> = world.store.list(of, namespace).filter(|object| selected(object, call.get("labelSelector"))).collect();
-    let page: Vec<&Value> = all.iter().skip(from).take(limit).map(|object| &***object).collect();
+    let page: Vec<Cow<'_, Value>> = all.iter().skip(from).take(limit).map(|object| of.in_a_list(object)).collect();
     let more = all.len().saturating_sub(from + page.len());
     let token = if more > 0 { (from + page.len()).to_string() } else { String::new() };
     let metadata = json!({"resourceVersion": world.store.version().to_string(), "continue": token});
@@ -252,7 +268,7 @@ fn discover(call: &Call) -> Result<Done, Refusal> {
         .map(|one| json!({"name": one.plural, "singularName": "", "namespaced": true, "kind": one.kind, "verbs": ["get"]}))
         .collect();
     if served.is_empty() {
-        return Err(Refusal::new(404, "NotFound", "the server could not find the requested resource"));
+        return Err(Refusal::new(404, "", "404 page not found"));
     }
     let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": served});
     Ok(Done::Text(list.to_string().into_bytes()))
@@ -267,7 +283,7 @@ fn tell(world: &mut World, caller: &Caller, call: &Call, answer: Option<&Result<
     let outcome = match answer {
         None => "no answer".to_owned(),
         Some(Ok(done)) => done.code().to_string(),
-        Some(Err(refusal)) => format!("{} {}", refusal.code, refusal.reason),
+        Some(Err(refusal)) => format!("{} {} {}", refusal.code, refusal.reason, refusal.message),
     };
     let note = match call.of {
         Some(of) if call.is_write() => note(call, of),

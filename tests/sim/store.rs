@@ -1,7 +1,8 @@
 //! The objects of the simulated API server: versions, preconditions, generations, subresources, finalizers, selectors, and a log for watches.
 //! Knows no HTTP and no faults; says what a real API server would answer to each change.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -42,6 +43,18 @@ pub const SLICES: Resource = resource("discovery.k8s.io/v1", "endpointslices", "
 pub const EVENTS: Resource = resource("events.k8s.io/v1", "events", "Event", false, false);
 pub const LEASES: Resource = resource("coordination.k8s.io/v1", "leases", "Lease", false, false);
 
+impl Resource {
+    /// An object as a list holds it: those of built-in kinds without their kind.
+    pub fn in_a_list(self, object: &Value) -> Cow<'_, Value> {
+        if [ROLLOUTS, POLICIES, ROUTES].contains(&self) {
+            return Cow::Borrowed(object);
+        }
+        let mut fields = object.as_object().cloned().unwrap_or_default();
+        fields.retain(|name, _| name != "apiVersion" && name != "kind");
+        Cow::Owned(Value::Object(fields))
+    }
+}
+
 /// Everything that is served.
 pub const SERVED: [Resource; 10] = [ROLLOUTS, POLICIES, ROUTES, DEPLOYMENTS, RECORDS, SERVICES, PODS, SLICES, EVENTS, LEASES];
 
@@ -71,8 +84,12 @@ impl Refusal {
 
     /// As the API server sends it.
     pub fn body(&self) -> Value {
-        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code})
+        let mut body =
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message, "code": self.code});
+        if !self.reason.is_empty() {
+            body["reason"] = json!(self.reason);
+        }
+        body
     }
 }
 
@@ -94,6 +111,8 @@ pub struct Store {
     logs: BTreeMap<Resource, VecDeque<Change>>,
     version: u64,
     uids: u64,
+    /// Rollouts whose default status is told and not kept yet: the first write keeps it.
+    unsaved: BTreeSet<Place>,
 }
 
 impl Store {
@@ -125,13 +144,15 @@ impl Store {
     pub fn create(&mut self, of: Resource, namespace: &str, mut object: Value, by: &Writer<'_>) -> Answer {
         let name = text(&object, "/metadata/name").to_owned();
         if name.is_empty() {
-            return Err(Refusal::new(422, "Invalid", "metadata.name: Required value"));
+            // Services ask for an address before they ask for a name.
+            let (code, reason) = if of == SERVICES { (500, "InternalError") } else { (422, "Invalid") };
+            return Err(Refusal::new(code, reason, "metadata.name: Required value"));
         }
         if self.get(of, namespace, &name).is_some() {
             return Err(Refusal::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", of.plural)));
         }
         if !text(&object, "/metadata/resourceVersion").is_empty() {
-            return Err(Refusal::new(400, "BadRequest", "resourceVersion should not be set on objects to be created"));
+            return Err(Refusal::new(500, "", "resourceVersion should not be set on objects to be created"));
         }
         self.uids += 1;
         let uid = format!("uid-{:04}", self.uids);
@@ -154,10 +175,21 @@ impl Store {
             return Ok(Arc::new(object));
         }
         own(&mut object, &Value::Null, by.manager);
+        if of == ROLLOUTS {
+            self.unsaved.insert((namespace.to_owned(), name));
+        }
         Ok(self.keep(of, "ADDED", object))
     }
 
     pub fn replace(&mut self, of: Resource, namespace: &str, name: &str, mut object: Value, by: &Writer<'_>) -> Answer {
+        // Both may be created by an update; a Service that was read before has an address that is taken.
+        match of {
+            LEASES if self.get(of, namespace, name).is_none() => return self.create(of, namespace, object, by),
+            SERVICES if self.get(of, namespace, name).is_none() => {
+                return Err(Refusal::new(422, "Invalid", "spec.clusterIPs: Invalid value: provided IP is already allocated"));
+            }
+            _ => {}
+        }
         let live = Arc::clone(self.get(of, namespace, name).ok_or_else(|| missing(of, name))?);
         let version = text(&object, "/metadata/resourceVersion");
         if !version.is_empty() && version != text(&live, "/metadata/resourceVersion") {
@@ -221,7 +253,9 @@ impl Store {
         }
         let mut next = (*live).clone();
         next["metadata"]["deletionTimestamp"] = json!(by.now);
-        next["metadata"]["generation"] = json!(live["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+        if of.has_generation {
+            next["metadata"]["generation"] = json!(live["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+        }
         Ok(self.keep(of, "MODIFIED", next))
     }
 
@@ -237,7 +271,12 @@ impl Store {
     fn commit(&mut self, of: Resource, live: &Value, mut next: Value, by: &Writer<'_>) -> Arc<Value> {
         let content = |object: &Value| {
             let mut map = object.as_object().cloned().unwrap_or_default();
-            map.retain(|key, _| !["metadata", "status", "apiVersion", "kind"].contains(&key.as_str()));
+            // Slices count changes of their labels, too.
+            let meant = of == SLICES;
+            map.retain(|key, _| !["status", "apiVersion", "kind"].contains(&key.as_str()) && (meant || key != "metadata"));
+            if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.retain(|key, _| ["labels", "annotations"].contains(&key.as_str()));
+            }
             Value::Object(map)
         };
         let moved = of.has_generation && content(live) != content(&next);
@@ -249,10 +288,11 @@ impl Store {
         }
         own(&mut next, live, by.manager);
         if next.pointer("/metadata/deletionTimestamp").is_some() && finalizers(&next).is_empty() {
-            return self.drop_object(of, &next);
+            self.drop_object(of, &next);
+            return Arc::new(next);
         }
         // A write that changes nothing is no change.
-        if next == *live {
+        if !(of == ROLLOUTS && self.unsaved.remove(&place(live))) && next == *live {
             return Arc::new(next);
         }
         self.keep(of, "MODIFIED", next)
@@ -270,6 +310,9 @@ impl Store {
     fn drop_object(&mut self, of: Resource, object: &Value) -> Arc<Value> {
         self.version += 1;
         self.objects.entry(of).or_default().remove(&place(object));
+        if of == ROLLOUTS {
+            self.unsaved.remove(&place(object));
+        }
         let mut last = object.clone();
         last["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let last = Arc::new(last);

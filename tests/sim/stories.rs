@@ -9,27 +9,41 @@ use serde_json::{Value, json};
 use crate::cluster::Model;
 use crate::oracle::{condition, share_in};
 use crate::process::{Process, Stopped};
-use crate::store::{POLICIES, ROLLOUTS, text};
+use crate::store::{POLICIES, Place, ROLLOUTS, text};
 use crate::world::{Crash, Shared, World, lock};
 
 pub const NAMESPACE: &str = "ml";
 pub const NAME: &str = "digits";
 
+/// Where the one rollout of most tests is.
+pub fn home() -> Place {
+    (NAMESPACE.to_owned(), NAME.to_owned())
+}
+
 /// A rollout of the model with this letter: two steps of a canary.
 pub fn rollout(letter: &str) -> Value {
+    rollout_of(NAME, letter)
+}
+
+/// The same under another name.
+pub fn rollout_of(name: &str, letter: &str) -> Value {
     json!({
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {
-            "model": {"uri": format!("oci://registry.example/{letter}@sha256:{letter}")},
+            "model": {"uri": uri(letter)},
             "workload": {"template": {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 2, "template": {"spec": {
                 "containers": [{"name": "server", "image": "server", "args": ["$(model.uri)"]}]}}}}, "port": 8080},
-            "route": {"template": {"parentRefs": [{"name": "gw"}], "hostnames": ["digits.example"], "rules": [
+            "route": {"template": {"parentRefs": [{"name": "gw"}], "hostnames": [format!("{name}.example")], "rules": [
                 {"matches": [{"path": {"value": "/"}}], "timeouts": {"request": "10s"}, "fieldOfTomorrow": {"a": [1.5]}}]}},
             "policyRef": {"name": NAME},
             "stages": [{"name": "canary", "type": "Canary", "steps": ["5%", "25%"], "stepMinDuration": "2m", "maxDuration": "2h"}],
             "probation": {"duration": "3m"},
         },
     })
+}
+
+pub fn uri(letter: &str) -> String {
+    format!("oci://registry.example/{letter}@sha256:{letter}")
 }
 
 pub fn policy() -> Value {
@@ -71,8 +85,7 @@ impl Sim {
     pub fn new(seed: u64) -> Self {
         let mut world = World::new(seed);
         world.make(POLICIES, NAMESPACE, policy(), "kubectl");
-        world.oracle.kept =
-            vec![("/spec/rules/0/timeouts", json!({"request": "10s"})), ("/spec/rules/0/fieldOfTomorrow", json!({"a": [1.5]}))];
+        world.oracle.of(&home()).kept = kept_of_templates();
         Self { world: Arc::new(Mutex::new(world)), process: None, downtime: TimeDelta::seconds(2), crashes: 0, elect: true }
     }
 
@@ -92,17 +105,19 @@ impl Sim {
     }
 
     pub fn status(&self) -> Value {
-        self.object().get("status").cloned().unwrap_or_default()
+        self.live().get("status").cloned().unwrap_or_default()
     }
 
-    pub fn object(&self) -> Value {
-        lock(&self.world).store.get(ROLLOUTS, NAMESPACE, NAME).map(|live| (**live).clone()).unwrap_or_default()
+    pub fn is_gone(&self) -> bool {
+        lock(&self.world).store.get(ROLLOUTS, NAMESPACE, NAME).is_none()
+    }
+
+    fn live(&self) -> Arc<Value> {
+        lock(&self.world).store.get(ROLLOUTS, NAMESPACE, NAME).cloned().unwrap_or_default()
     }
 
     pub fn ready(&self) -> (String, String) {
-        let object = self.object();
-        let (status, reason) = condition(&object, "Ready");
-        (status.to_owned(), reason.to_owned())
+        ready(&self.live())
     }
 
     /// Lets time pass, with processes that die and come back on the way.
@@ -164,19 +179,15 @@ impl Sim {
 
     /// The share of users at the gateway on the revision of the model with this letter.
     pub fn share(&self, letter: &str) -> i32 {
-        share(&lock(&self.world), letter)
+        share(&lock(&self.world), &home(), letter)
     }
 
     pub fn serves(&self, letter: &str) -> bool {
-        let uri = format!("oci://registry.example/{letter}@sha256:{letter}");
-        text(&self.status(), "/stable/uri") == uri
+        serves(&self.live(), letter)
     }
 
     pub fn settled(&self) -> bool {
-        let status = self.status();
-        let ready = self.ready();
-        let done = (ready.0 == "True" && ready.1 == "Promoted") || (ready.0 == "False" && ready.1 == "RolledBack");
-        done && status.get("attempt").is_none() && status.get("probation").is_none()
+        settled(&self.live())
     }
 
     pub fn violations(&self) -> Vec<String> {
@@ -191,17 +202,36 @@ impl Sim {
     }
 }
 
+/// What is the user's in the routes of [`rollout_of`].
+pub fn kept_of_templates() -> Vec<(&'static str, Value)> {
+    vec![("/spec/rules/0/timeouts", json!({"request": "10s"})), ("/spec/rules/0/fieldOfTomorrow", json!({"a": [1.5]}))]
+}
+
 pub fn apply(world: &mut World, object: &Value) {
     if !world.make(ROLLOUTS, NAMESPACE, object.clone(), "kubectl") {
         let spec = object["spec"].clone();
-        world.edit(ROLLOUTS, NAMESPACE, NAME, "kubectl", false, |live| live["spec"] = spec);
+        world.edit(ROLLOUTS, NAMESPACE, text(object, "/metadata/name"), "kubectl", false, |live| live["spec"] = spec);
     }
-    world.say(&format!("kubectl applies {}", text(object, "/spec/model/uri")));
+    world.say(&format!("kubectl applies {} to {}", text(object, "/spec/model/uri"), text(object, "/metadata/name")));
 }
 
-/// The share of users at the gateway on the revision of the model with this letter.
-pub fn share(world: &World, letter: &str) -> i32 {
-    let Some(revision) = crate::prometheus::revision_of(world, NAMESPACE, letter) else { return 0 };
-    let place = (NAMESPACE.to_owned(), NAME.to_owned());
-    world.truth.taken(&place).map_or(0, |(route, _)| share_in(route, &format!("{NAME}-{revision}")))
+pub fn ready(live: &Value) -> (String, String) {
+    let (status, reason) = condition(live, "Ready");
+    (status.to_owned(), reason.to_owned())
+}
+
+pub fn serves(live: &Value, letter: &str) -> bool {
+    text(live, "/status/stable/uri") == uri(letter)
+}
+
+/// Whether nothing is on trial, nor watched after it.
+pub fn settled(live: &Value) -> bool {
+    let done = [("True", "Promoted"), ("False", "RolledBack")].contains(&condition(live, "Ready"));
+    done && live.pointer("/status/attempt").is_none() && live.pointer("/status/probation").is_none()
+}
+
+/// The share of users at the gateway, of those of this rollout, on the revision of the model with this letter.
+pub fn share(world: &World, place: &Place, letter: &str) -> i32 {
+    let Some(service) = crate::prometheus::service_of(world, &place.0, letter) else { return 0 };
+    world.truth.taken(&world.route_of(place)).map_or(0, |taken| share_in(&taken.route, &service))
 }

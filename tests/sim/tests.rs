@@ -1,6 +1,7 @@
 //! What is run: whole stories, every place to die, two leaders, and as many seeds as there is time for.
-//! `ESPALIER_SIM=nightly` runs 100,000 seeds and dies everywhere in every way; `ESPALIER_SIM_SEEDS` says how many seeds, `ESPALIER_SIM_SEED` replays one with its trace, `ESPALIER_SIM_FIRST` ends at the first that fails,
-//! `ESPALIER_SIM_LEADERS` says how many seeds two replicas get.
+//! `ESPALIER_SIM=nightly` runs 100,000 rollouts; `ESPALIER_SIM_SEEDS` says how many worlds, `ESPALIER_SIM_SEED` replays one with its trace,
+//! `ESPALIER_SIM_FIRST` ends at the first that fails, `ESPALIER_SIM_LEADERS` says how many seeds two replicas get, and of the crash points every
+//! `ESPALIER_SIM_CRASHES`-th is tried.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -13,21 +14,20 @@ use serde_json::json;
 
 use crate::chaos::{self, Report};
 use crate::cluster::Model;
-use crate::crashes::{STORIES, deaths, play};
+use crate::crashes::{Played, STORIES, deaths, play};
 use crate::faults::{Effect, Fault, Struck};
 use crate::leaders;
 use crate::oracle::Harm;
+use crate::people;
 use crate::prometheus::{DEFECTS, Defect};
-use crate::store::ROLLOUTS;
-use crate::stories::{NAMESPACE, Sim, rollout};
+use crate::store::ROLLOUTS as OBJECTS;
+use crate::stories::{NAMESPACE, Sim, home, rollout};
 use crate::world::lock;
 
-/// Seeds of an ordinary run, unless the time is over before.
-const SEEDS: u64 = 400;
-/// Seeds of a nightly run.
-const NIGHTLY: u64 = 100_000;
-/// How long an ordinary run goes on with new seeds.
-const TIME: Duration = Duration::from_secs(25);
+/// Rollouts of an ordinary run.
+const ROLLOUTS: usize = 1000;
+/// Rollouts of a nightly run.
+const NIGHTLY: usize = 100_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -80,7 +80,7 @@ fn a_candidate_whose_outputs_are_not_finite_is_gone_within_a_scrape_and_a_glance
     let sim = Sim::new(2).serving();
     let from = sim.now() + TimeDelta::seconds(100);
     let mut sim = sim.with_model("b", Model { nonfinite_from: Some(from), ..Model::default() });
-    lock(&sim.world).oracle.harm = Some(Harm { letter: "b".into(), from, bound: TimeDelta::seconds(25) });
+    lock(&sim.world).oracle.of(&home()).harm = Some(Harm { letter: "b".into(), from, bound: TimeDelta::seconds(25) });
     sim.apply(&rollout("b"));
     assert!(sim.until(TimeDelta::seconds(99), |sim| sim.share("b") == 5), "{}", sim.story());
     let rejected = sim.until(TimeDelta::hours(2), |sim| sim.settled() && sim.ready().1 == "RolledBack");
@@ -111,7 +111,7 @@ fn a_candidate_does_not_rise_while_measurements_are_broken_in_any_way() {
 #[test]
 fn the_same_seed_is_the_same_run_byte_for_byte() {
     on_all_processors(0..8, |seed| {
-        let (one, other) = (chaos::run(seed), chaos::run(seed));
+        let (one, other) = (chaos::run_alone(seed), chaos::run_alone(seed));
         let differs = one.trace.iter().zip(&other.trace).find(|(a, b)| a != b);
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(one.trace.len(), other.trace.len(), "seed {seed}");
@@ -123,7 +123,7 @@ fn an_object_that_cannot_be_read_holds_up_no_other() {
     let mut sim = Sim::new(3).serving();
     for (name, spec) in [("wrong", json!({"model": 5})), ("empty", json!({})), ("deep", json!({"model": {"uri": [[[[[{}]]]]]}}))] {
         let object = json!({"metadata": {"name": name}, "spec": spec});
-        assert!(lock(&sim.world).make(ROLLOUTS, NAMESPACE, object, "kubectl"));
+        assert!(lock(&sim.world).make(OBJECTS, NAMESPACE, object, "kubectl"));
     }
     sim.apply(&rollout("b"));
     let promoted = sim.until(TimeDelta::hours(2), |sim| sim.serves("b") && sim.settled());
@@ -133,7 +133,7 @@ fn an_object_that_cannot_be_read_holds_up_no_other() {
 #[test]
 fn status_fields_of_a_newer_version_are_kept_through_a_whole_rollout() {
     let mut sim = Sim::new(4).serving();
-    lock(&sim.world).edit(ROLLOUTS, NAMESPACE, "digits", "newer", true, |live| live["status"]["futureField"] = json!({"kept": [1, 2]}));
+    lock(&sim.world).edit(OBJECTS, NAMESPACE, "digits", "newer", true, |live| live["status"]["futureField"] = json!({"kept": [1, 2]}));
     sim.apply(&rollout("b"));
     let promoted = sim.until(TimeDelta::hours(2), |sim| sim.serves("b") && sim.settled());
     assert!(promoted && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
@@ -149,10 +149,10 @@ fn weights_that_were_edited_while_nobody_looked_are_not_held_against_the_candida
     sim.process.take().unwrap().kill();
     {
         let mut world = lock(&sim.world);
-        world.oracle.foreign = true;
+        world.oracle.of(&home()).foreign = true;
         let now = world.now;
         world.excuse(now + TimeDelta::minutes(3));
-        chaos::foreign(&mut world, 60);
+        people::foreign(&mut world, &home(), 60);
         world.run_due(now + TimeDelta::minutes(2));
     }
     let promoted = sim.until(TimeDelta::minutes(40), |sim| sim.serves("b") && sim.settled());
@@ -165,8 +165,8 @@ fn what_somebody_gave_a_candidate_by_hand_is_taken_back_before_anything_is_measu
     sim.apply(&rollout("b"));
     assert!(sim.until(TimeDelta::minutes(2), |sim| sim.share("b") == 5), "{}", sim.story());
     sim.run_for(TimeDelta::seconds(3));
-    lock(&sim.world).oracle.foreign = true;
-    chaos::edit_weights(&mut lock(&sim.world), 60);
+    lock(&sim.world).oracle.of(&home()).foreign = true;
+    people::edit_weights(&mut lock(&sim.world), &home(), 60);
     let promoted = sim.until(TimeDelta::minutes(40), |sim| sim.serves("b") && sim.settled());
     assert!(promoted && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
 }
@@ -174,14 +174,14 @@ fn what_somebody_gave_a_candidate_by_hand_is_taken_back_before_anything_is_measu
 #[test]
 fn a_route_that_no_gateway_takes_is_not_raised_until_one_does() {
     let mut sim = Sim::new(9).serving();
-    lock(&sim.world).cluster.gateway_refuses = true;
+    lock(&sim.world).refuse_routes(true);
     sim.apply(&rollout("b"));
     sim.run_for(TimeDelta::minutes(8));
     let highest = lock(&sim.world).oracle.highest();
     let ready = sim.ready();
     assert!(highest == 0 && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
     assert_ne!(ready.0, "True", "nobody may think that this is done");
-    lock(&sim.world).accept_again(NAMESPACE, "digits");
+    lock(&sim.world).refuse_routes(false);
     let promoted = sim.until(TimeDelta::minutes(40), |sim| sim.serves("b") && sim.settled());
     assert!(promoted && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
 }
@@ -231,21 +231,30 @@ fn a_crash_at_every_write_ends_as_without_one() {
     let places: Vec<_> = STORIES
         .into_iter()
         .flat_map(|story| {
-            let (writes, problems, trace) = play(story, None);
+            let Played { writes, problems, trace, .. } = play(story, None);
             assert!(problems.is_empty(), "{}: {problems:?}\n{trace}", story.name);
-            deaths(writes, !is_nightly()).into_iter().map(move |death| (story, death))
+            deaths(writes).into_iter().map(move |death| (story, death))
         })
         .collect();
-    let failures = Mutex::new(Vec::new());
-    on_all_processors(0..places.len() as u64, |index| {
+    // Eight ways to die at each write: every fifth takes them in turn, and dies at every write once or twice.
+    let every = number("ESPALIER_SIM_CRASHES").unwrap_or(if is_nightly() { 1 } else { 5 });
+    let (began, failures, hours) = (Instant::now(), Mutex::new(Vec::new()), Mutex::new(0.0));
+    on_all_processors((0..places.len() as u64).filter(|index| index % every == 0), |index| {
         let (story, death) = places[usize::try_from(index).unwrap()];
-        let (_, problems, trace) = play(story, Some(death));
-        if !problems.is_empty() {
-            failures.lock().unwrap().push(format!("{}, {death:?}: {problems:?}\n{trace}", story.name));
+        let played = play(story, Some(death));
+        *hours.lock().unwrap() += played.hours;
+        if !played.problems.is_empty() {
+            failures.lock().unwrap().push(format!("{}, {death:?}: {:?}\n{}", story.name, played.problems, played.trace));
         }
     });
     let failures = failures.into_inner().unwrap();
-    say(&format!("{} crash points of {} stories", places.len(), STORIES.len()));
+    say(&format!(
+        "{} crash points of {} stories in {:.0} simulated hours, in {:.1} s",
+        places.len() as u64 / every,
+        STORIES.len(),
+        hours.into_inner().unwrap(),
+        began.elapsed().as_secs_f64()
+    ));
     assert!(failures.is_empty(), "{} of {} crash points; the first:\n{}", failures.len(), places.len(), failures[0]);
 }
 
@@ -264,48 +273,73 @@ fn of_two_replicas_one_writes_and_nothing_is_lost_when_it_freezes_or_dies() {
 /// What many runs came to.
 #[derive(Default)]
 struct Tally {
-    runs: usize,
+    worlds: usize,
+    rollouts: usize,
     hours: f64,
-    strikes: usize,
     crashes: usize,
     writes: usize,
     queries: usize,
-    defects: usize,
     plots: BTreeMap<String, usize>,
+    strikes: BTreeMap<String, usize>,
+    happened: BTreeMap<String, usize>,
     failed: BTreeMap<u64, Vec<String>>,
 }
 
 impl Tally {
     fn add(&mut self, seed: u64, report: Report) {
-        self.runs += 1;
+        self.worlds += 1;
+        self.rollouts += report.plots.len();
         self.hours += report.hours;
-        self.strikes += report.strikes;
         self.crashes += report.crashes;
         self.writes += report.writes;
         self.queries += report.queries;
-        self.defects += usize::from(report.has_defect);
-        *self.plots.entry(format!("{:?}", report.plot)).or_default() += 1;
+        for plot in report.plots {
+            *self.plots.entry(format!("{plot:?}")).or_default() += 1;
+        }
+        for (into, more) in [(&mut self.strikes, report.strikes), (&mut self.happened, report.happened)] {
+            for (what, times) in more {
+                *into.entry(what).or_default() += times;
+            }
+        }
         if !report.problems.is_empty() {
             self.failed.insert(seed, report.problems);
         }
+    }
+
+    fn tell(&self, took: Duration) {
+        say(&format!(
+            "{} rollouts in {} worlds, {:.0} simulated hours, {} crashes, {} writes, {} queries in {:.1} s",
+            self.rollouts,
+            self.worlds,
+            self.hours,
+            self.crashes,
+            self.writes,
+            self.queries,
+            took.as_secs_f64()
+        ));
+        say(&format!("stories: {:?}", self.plots));
+        say(&format!("{} calls struck: {:?}", self.strikes.values().sum::<usize>(), self.strikes));
+        say(&format!("what else happened: {:?}", self.happened));
     }
 }
 
 #[test]
 fn whatever_happens_the_promises_hold() {
-    let replay = number("ESPALIER_SIM_SEED");
-    if let Some(seed) = replay {
+    if let Some(seed) = number("ESPALIER_SIM_SEED") {
         let report = chaos::run(seed);
-        println!("{}\n{:?}: {:#?}", report.trace.join("\n"), report.plot, report.problems);
+        println!("{}\n{:?}: {:#?}", report.trace.join("\n"), report.plots, report.problems);
         assert!(report.problems.is_empty());
         return;
     }
-    let (from, wanted) = (number("ESPALIER_SIM_FROM").unwrap_or(0), number("ESPALIER_SIM_SEEDS").or(is_nightly().then_some(NIGHTLY)));
+    let from = number("ESPALIER_SIM_FROM").unwrap_or(0);
+    let (seeds, wanted) = match number("ESPALIER_SIM_SEEDS") {
+        Some(seeds) => (seeds, usize::MAX),
+        None => (u64::MAX - from, if is_nightly() { NIGHTLY } else { ROLLOUTS }),
+    };
     let (began, tally) = (Instant::now(), Mutex::new(Tally::default()));
     let first_only = number("ESPALIER_SIM_FIRST").is_some();
-    let enough = |tally: &Mutex<Tally>| first_only && !tally.lock().unwrap().failed.is_empty();
-    let in_time = || wanted.is_some() || began.elapsed() < TIME;
-    let seeds = (from..from + wanted.unwrap_or(SEEDS)).take_while(|_| in_time() && !enough(&tally));
+    let goes_on = |tally: &Tally| tally.rollouts < wanted && tally.failed.len() < 20 && (!first_only || tally.failed.is_empty());
+    let seeds = (from..from + seeds).take_while(|_| goes_on(&tally.lock().unwrap()));
     on_all_processors(seeds, |seed| {
         let report = std::panic::catch_unwind(|| chaos::run(seed));
         let mut tally = tally.lock().unwrap();
@@ -315,18 +349,7 @@ fn whatever_happens_the_promises_hold() {
         }
     });
     let tally = tally.into_inner().unwrap();
-    say(&format!(
-        "{} rollouts, {:.1} simulated hours, {} faults of calls, {} with broken measurements, {} crashes, {} writes, {} queries in {:.1} s: {:?}",
-        tally.runs,
-        tally.hours,
-        tally.strikes,
-        tally.defects,
-        tally.crashes,
-        tally.writes,
-        tally.queries,
-        began.elapsed().as_secs_f64(),
-        tally.plots
-    ));
+    tally.tell(began.elapsed());
     let kinds: BTreeSet<&str> = tally.failed.values().flatten().map(|problem| problem.split(':').next().unwrap_or_default()).collect();
     for (seed, problems) in tally.failed.iter().take(12) {
         println!("seed {seed}: {problems:#?}\n  replay: ESPALIER_SIM_SEED={seed} cargo test --test sim whatever_happens -- --nocapture");

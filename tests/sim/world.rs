@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -15,7 +16,7 @@ use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::oracle::Oracle;
 use crate::prometheus::Truth;
-use crate::store::{Change, Refusal, Resource, Store, Writer, selected};
+use crate::store::{Change, Place, ROLLOUTS, ROUTES, Refusal, Resource, Store, Writer, place, selected, text};
 
 /// When every run begins.
 pub const START: i64 = 1_800_000_000;
@@ -30,7 +31,7 @@ pub enum Task {
     /// Prometheus scrapes every pod.
     Scrape,
     /// A watch gets its lines.
-    Deliver { watch: u64, line: Vec<u8> },
+    Deliver { watch: u64, line: Arc<Vec<u8>> },
     /// A watch ends, as its client asked for.
     Close { watch: u64 },
     /// Somebody does something.
@@ -57,6 +58,12 @@ pub struct Crash {
     pub lands: bool,
 }
 
+/// Something that somebody does once a moment has come.
+struct Cue {
+    holds: Box<dyn Fn(&World) -> bool + Send>,
+    act: Box<dyn FnOnce(&mut World) + Send>,
+}
+
 pub struct World {
     pub now: DateTime<Utc>,
     pub dice: Dice,
@@ -74,6 +81,14 @@ pub struct World {
     pub trace: Vec<String>,
     /// Wakes who lets time pass, because something became due earlier or the process died.
     pub bell: Arc<Notify>,
+    /// Whether the definitions know fields of status that this operator does not.
+    pub tomorrow: bool,
+    /// How far the operator's wall clock is ahead, in milliseconds.
+    pub skew: Arc<AtomicI64>,
+    /// What happened to the operator, by kind.
+    pub happened: BTreeMap<String, usize>,
+    cues: Vec<Cue>,
+    cued: u64,
     agenda: BTreeMap<(DateTime<Utc>, u64), Task>,
     watches: Vec<Watch>,
     sequence: u64,
@@ -103,6 +118,11 @@ impl World {
             calls: 0,
             trace: Vec::new(),
             bell: Arc::new(Notify::new()),
+            tomorrow: true,
+            skew: Arc::default(),
+            happened: BTreeMap::new(),
+            cues: Vec::new(),
+            cued: 0,
             agenda: BTreeMap::new(),
             watches: Vec::new(),
             sequence: 0,
@@ -144,6 +164,48 @@ impl World {
         self.schedule(when, Task::Script(Box::new(act)));
     }
 
+    /// Has this happen once `holds`, which may look at nothing but objects.
+    pub fn once(&mut self, holds: impl Fn(&Self) -> bool + Send + 'static, act: impl FnOnce(&mut Self) + Send + 'static) {
+        self.cues.push(Cue { holds: Box::new(holds), act: Box::new(act) });
+    }
+
+    fn follow_cues(&mut self) {
+        if self.cues.is_empty() || self.cued == self.store.version() {
+            return;
+        }
+        self.cued = self.store.version();
+        let cues = std::mem::take(&mut self.cues);
+        let (due, later): (Vec<Cue>, Vec<Cue>) = cues.into_iter().partition(|cue| (cue.holds)(self));
+        self.cues = later;
+        for cue in due {
+            (cue.act)(self);
+        }
+    }
+
+    /// Counts something that happened to the operator.
+    pub fn count(&mut self, what: impl Into<String>) {
+        *self.happened.entry(what.into()).or_default() += 1;
+    }
+
+    /// Moves the operator's wall clock.
+    pub fn jump(&mut self, by: TimeDelta) {
+        self.skew.fetch_add(by.num_milliseconds(), Ordering::Relaxed);
+        self.count("clock jumps");
+        self.say(&format!("the wall clock jumps by {} s", by.num_seconds()));
+    }
+
+    /// The route of a rollout, which has its name unless it adopts one.
+    pub fn route_of(&self, place: &Place) -> Place {
+        let adopted = self.store.get(ROLLOUTS, &place.0, &place.1).map(|live| text(live, "/spec/route/adopt/name").to_owned());
+        (place.0.clone(), adopted.filter(|name| !name.is_empty()).unwrap_or_else(|| place.1.clone()))
+    }
+
+    /// The rollout that a route belongs to.
+    pub fn user_of(&self, route: &Place) -> Option<(Place, Arc<Value>)> {
+        let mut all = self.store.list(ROLLOUTS, Some(&route.0));
+        all.find(|live| self.route_of(&place(live)) == *route).map(|live| (place(live), Arc::clone(live)))
+    }
+
     /// When the next thing happens.
     pub fn due(&self) -> Option<DateTime<Utc>> {
         self.agenda.first_key_value().map(|((when, _), _)| *when)
@@ -160,12 +222,13 @@ impl World {
             match task {
                 Task::Cluster(look) => cluster::look(self, look),
                 Task::Scrape => crate::prometheus::scrape(self),
-                Task::Deliver { watch, line } => self.deliver(watch, line),
+                Task::Deliver { watch, line } => self.deliver(watch, &line),
                 Task::Close { watch } => self.close(watch),
                 Task::Script(act) => act(self),
             }
         }
         self.now = self.now.max(now);
+        self.follow_cues();
         crate::oracle::watch(self);
     }
 
@@ -217,6 +280,7 @@ impl World {
 
     fn tell(&mut self, of: Resource, change: &Change) {
         let namespace = change.object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let mut text: Option<Arc<Vec<u8>>> = None;
         let lag = self.faults.lag.max(TimeDelta::milliseconds(1));
         let mut told = Vec::new();
         for watch in self.watches.iter_mut().filter(|watch| watch.of == of && !watch.dead) {
@@ -229,7 +293,8 @@ impl World {
             told.push((watch.last, watch.id));
         }
         for (when, watch) in told {
-            self.schedule(when, Task::Deliver { watch, line: line(change) });
+            let line = Arc::clone(text.get_or_insert_with(|| Arc::new(line(change))));
+            self.schedule(when, Task::Deliver { watch, line });
         }
     }
 
@@ -261,10 +326,10 @@ impl World {
         Some(())
     }
 
-    fn deliver(&mut self, id: u64, line: Vec<u8>) {
+    fn deliver(&mut self, id: u64, line: &[u8]) {
         if let Some(watch) = self.watches.iter().find(|watch| watch.id == id) {
             // Who is gone hears nothing.
-            let _ = watch.lines.send(line);
+            let _ = watch.lines.send(line.to_vec());
         }
     }
 
@@ -280,10 +345,13 @@ impl World {
         }
     }
 
-    /// The gateway that refused every route takes this one.
-    pub fn accept_again(&mut self, namespace: &str, name: &str) {
-        self.cluster.gateway_refuses = false;
-        self.after(TimeDelta::zero(), Task::Cluster(cluster::Look::Gateway((namespace.to_owned(), name.to_owned()))));
+    /// The gateway refuses every route from now on, or takes them all again.
+    pub fn refuse_routes(&mut self, refuses: bool) {
+        self.cluster.gateway_refuses = refuses;
+        let routes: Vec<Place> = self.store.list(ROUTES, None).map(|route| place(route)).collect();
+        for route in routes {
+            self.after(TimeDelta::zero(), Task::Cluster(cluster::Look::Gateway(route)));
+        }
     }
 
     /// Watches that fall silent without an end, and those whose processes are gone.

@@ -43,6 +43,8 @@ pub struct Observed {
     pub preflight: Vec<String>,
     /// The evidence as it stands, to be stored with the next status.
     pub checkpoint: Option<CheckpointStatus>,
+    /// Since when this process acts: before that nobody may have created or scaled anything.
+    pub acting_since: DateTime<Utc>,
 }
 
 /// The request annotation.

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::counting::{ArmCounter, Sides};
 use super::query::{self, count_sought};
 use super::scatter::Scatter;
-use super::series::{Arms, Query, Readings, Role};
+use super::series::{Arms, Query, Reading, Readings, Role};
 use super::sift::Scope;
 use super::{Evidence, State, freshness};
 use crate::plan::{Guardrail, Plan, Test};
@@ -63,6 +63,11 @@ impl History {
     pub fn absorb(&mut self, plan: &Plan, arms: &Arms, at: DateTime<Utc>, readings: &Readings) {
         let instant = at.timestamp_millis();
         if instant <= self.last {
+            return;
+        }
+        // A moment without a single series teaches nothing, and two days of a young champion are made of them.
+        if readings.values().all(|reading| matches!(reading, Reading::Series(series) if series.is_empty())) {
+            self.last = instant;
             return;
         }
         let seconds = (instant - self.last) as f64 / 1000.0;

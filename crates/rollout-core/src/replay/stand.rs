@@ -66,6 +66,7 @@ impl Stand {
             route: None,
             preflight: Vec::new(),
             checkpoint: None,
+            acting_since: DateTime::UNIX_EPOCH,
         };
         Self { observed, plan: Ok(plan.clone()), decisions: Vec::new() }
     }

@@ -1,6 +1,9 @@
 //! Whether two route specs mean the same: the API server fills in defaults and drops fields that its version does not know.
 //! Strict about every field the Gateway API names, so that no foreign edit is overlooked.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::json::spec;
@@ -59,14 +62,13 @@ pub fn matches(live: &Value, wanted: &Value) -> bool {
     same(&with_default_rule(spec(live)), &with_default_rule(wanted))
 }
 
-fn with_default_rule(spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    if let Some(map) = spec.as_object_mut()
-        && map.get("rules").and_then(Value::as_array).is_none_or(Vec::is_empty)
-    {
-        map.insert("rules".to_owned(), json!([{}]));
-    }
-    spec
+fn with_default_rule(spec: &Value) -> Cow<'_, Value> {
+    let Some(map) = spec.as_object().filter(|map| map.get("rules").and_then(Value::as_array).is_none_or(Vec::is_empty)) else {
+        return Cow::Borrowed(spec);
+    };
+    let mut map = map.clone();
+    map.insert("rules".to_owned(), json!([{}]));
+    Cow::Owned(Value::Object(map))
 }
 
 /// Whether two parts of a spec mean the same.
@@ -77,10 +79,11 @@ pub(super) fn same(one: &Value, other: &Value) -> bool {
 fn same_in(field: &str, one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
-            let (one, other) = (defaulted(field, one), defaulted(field, other));
+            let (ones, others) = (defaults(field, one), defaults(field, other));
+            let (one, other) = (defaulted(one, &ones), defaulted(other, &others));
             one.keys().chain(other.keys()).all(|key| match (one.get(key), other.get(key)) {
                 (Some(one), Some(other)) => same_in(key, one, other),
-                _ => !(KNOWN.contains(&key.as_str()) || key == "name" && field != "rules"),
+                _ => !(KNOWN.contains(key) || *key == "name" && field != "rules"),
             })
         }
         (Value::Array(one), Value::Array(other)) => {
@@ -90,18 +93,27 @@ fn same_in(field: &str, one: &Value, other: &Value) -> bool {
     }
 }
 
-/// The object with the API's defaults, without nulls and empty lists. `field` is the field that holds it, directly or in a list.
-fn defaulted(field: &str, object: &Map<String, Value>) -> Map<String, Value> {
-    let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-    let mut map: Map<String, Value> =
-        object.iter().filter(|(_, value)| !empty(value)).map(|(key, value)| (key.clone(), value.clone())).collect();
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// The object with the API's defaults, without nulls and empty lists.
+fn defaulted<'a>(object: &'a Map<String, Value>, defaults: &'a Map<String, Value>) -> BTreeMap<&'a str, &'a Value> {
+    let stated = object.iter().filter(|(_, value)| !is_empty(value));
+    // What is stated comes last, and stays.
+    defaults.iter().chain(stated).map(|(key, value)| (key.as_str(), value)).collect()
+}
+
+/// The API's defaults for an object. `field` is the field that holds it, directly or in a list.
+fn defaults(field: &str, object: &Map<String, Value>) -> Map<String, Value> {
+    let states = |key: &str| object.get(key).is_some_and(|value| !is_empty(value));
     let defaults = match field {
         "parentRefs" => json!({"group": "gateway.networking.k8s.io", "kind": "Gateway"}),
         "backendRefs" => json!({"group": "", "kind": "Service", "weight": 1}),
         "backendRef" => json!({"group": "", "kind": "Service"}),
         "rules" => json!({"matches": [{}]}),
         "matches" => json!({"path": {}}),
-        "path" if !map.contains_key("replaceFullPath") && !map.contains_key("replacePrefixMatch") => {
+        "path" if !states("replaceFullPath") && !states("replacePrefixMatch") => {
             json!({"type": "PathPrefix", "value": "/"})
         }
         "headers" | "queryParams" => json!({"type": "Exact"}),
@@ -110,12 +122,7 @@ fn defaulted(field: &str, object: &Map<String, Value>) -> Map<String, Value> {
         "cors" => json!({"maxAge": 5}),
         "sessionPersistence" => json!({"type": "Cookie"}),
         "cookieConfig" => json!({"lifetimeType": "Session"}),
-        _ => json!({}),
+        _ => Value::Null,
     };
-    if let Value::Object(defaults) = defaults {
-        for (key, value) in defaults {
-            map.entry(key).or_insert(value);
-        }
-    }
-    map
+    if let Value::Object(defaults) = defaults { defaults } else { Map::new() }
 }

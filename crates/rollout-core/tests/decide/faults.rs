@@ -439,3 +439,17 @@ fn a_candidate_that_cannot_be_created_is_rejected_without_being_created_once_mor
     assert_eq!(decision.status.rejected.len(), 1);
     assert!(!decision.first.contains(&rollout_core::decide::Write::Ensure(id_of(&spec("b")))), "{:?}", decision.first);
 }
+
+#[test]
+fn a_candidate_that_nobody_was_there_to_create_is_created_and_not_rejected() {
+    let mut world = trial();
+    world.run_until("deploying", |w| w.phase() == Some(AttemptPhase::Deploying));
+    world.workloads.remove(&id_of(&spec("b")));
+    world.now += TimeDelta::minutes(11);
+    world.acting_since = world.now;
+    let decision = world.decide();
+    assert_eq!(decision.status.rejected, []);
+    assert!(decision.first.contains(&rollout_core::decide::Write::Ensure(id_of(&spec("b")))), "{:?}", decision.first);
+    world.rest();
+    failure_free_end(&world, &spec("b"));
+}

@@ -72,6 +72,8 @@ pub struct World {
     pub deaf: bool,
     pub crash: Option<Crash>,
     pub foreign: bool,
+    /// When the present process began.
+    pub acting_since: DateTime<Utc>,
     /// Names of Services of the user.
     pub services: BTreeSet<String>,
     pub writes: usize,
@@ -114,6 +116,7 @@ impl World {
             deaf: false,
             crash: None,
             foreign: false,
+            acting_since: at(0),
             services: BTreeSet::new(),
             writes: 0,
             steps: 0,
@@ -224,6 +227,7 @@ impl World {
             route: self.route.clone(),
             preflight: self.preflight.clone(),
             checkpoint: self.judgement().map(|j| rollout_core::status::CheckpointStatus { at: j.at, state: "{}".into() }),
+            acting_since: self.acting_since,
         }
     }
 
@@ -397,6 +401,7 @@ impl World {
                 }
                 self.check_world();
                 self.now += crash.downtime;
+                self.acting_since = self.now;
                 self.quiet_until = self.now + TimeDelta::seconds(20);
                 false
             }
