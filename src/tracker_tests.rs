@@ -262,3 +262,41 @@ fn users_leave_a_candidate_whose_looks_panic_time_and_again() {
     assert_eq!(panics("exposed", 5), 1, "they are sent away once");
     assert_eq!((panics("dark", 5), panics("unknown", 5)), (0, 0));
 }
+
+#[test]
+fn a_weight_that_took_effect_while_nobody_watched_is_no_wrong_split() {
+    let at_five = Watched { exposure: Exposure::new(5).unwrap(), ..watched("1s", 5) };
+    let mut evidence = Evidence::start(&at_five.plan, RevisionId::new(CANDIDATE), time(0), 0);
+    evidence.moved(Position { stage: 0, step: 0 }, at_five.exposure, StageKind::Canary, time(0));
+    let state = serde_json::to_string(&evidence.checkpoint()).unwrap();
+    // The raise went out right after the checkpoint, but the process died before it wrote that the step counts.
+    let raised = Watched {
+        position: Position { stage: 0, step: 1 },
+        step_started: time(200_000),
+        checkpoint: Some(CheckpointStatus { at: time(0), state }),
+        ..watched("1s", 25)
+    };
+    let tracker = Tracker::default();
+    tracker.watch(&key("a"), raised.clone());
+    let mut lot = tracker.behind(time(300_000)).remove(0);
+    let counted = |arm: &str, per_second: f64| {
+        let labels: BTreeMap<String, String> = [("pod", arm), ("espalier_dev_revision", arm), ("namespace", "ns")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        let samples =
+            (-10..300).map(|second| Sample { at: time(second * 1_000).timestamp_millis(), value: 1e6 + per_second * second as f64 });
+        Arc::new(Series { labels: labels.into(), samples: samples.collect() })
+    };
+    let queries = Evidence::queries(&raised.plan, &raised.arms);
+    let reading = |query: &Query| {
+        let all = vec![counted(CANDIDATE, 25.0), counted("aaaaaaaa", 75.0)];
+        Reading::Series(if query.as_str().starts_with("requests_total") { all } else { Vec::new() })
+    };
+    let readings: Readings = queries.into_iter().map(|query| (query.clone(), reading(&query))).collect();
+    tracker.replayed(&mut lot.members[0], time(290_000), &readings);
+    tracker.caught_up(&lot);
+    tracker.absorb(&raised.server, time(291_000), time(291_000), |_| Arc::new(readings.clone()));
+    let judgement = tracker.judgement(&key("a"), &raised.identity).unwrap().0;
+    assert!(judgement.realised_share.is_some_and(|share| (share - 25.0).abs() < 1.0), "{:?}", judgement.realised_share);
+    assert!(judgement.findings.iter().all(|finding| !finding.message.contains("not split as written")), "{:?}", judgement.findings);
+}

@@ -54,11 +54,16 @@ impl Tracked {
         });
         // A checkpoint has it already.
         let forgetful = restored.is_none() && !History::queries(&watched.plan, &watched.arms).is_empty();
-        let (evidence, from) = restored.unwrap_or_else(|| {
+        let is_restored = restored.is_some();
+        let (mut evidence, from) = restored.unwrap_or_else(|| {
             let start = watched.identity.started;
             (Evidence::start(&watched.plan, watched.identity.revision.clone(), start, watched.attempt), start)
         });
         let pending_move = (watched.step_started >= from).then_some(watched.step_started);
+        if is_restored && pending_move.is_some() {
+            // The weight changed at some moment after the checkpoint, maybe long before the step counts: until then no split is the right one.
+            evidence.moved(watched.position, watched.exposure, watched.kind, from);
+        }
         Self {
             watched: Arc::new(Watched { checkpoint: None, ..watched }),
             evidence,

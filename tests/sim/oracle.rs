@@ -34,6 +34,8 @@ pub struct Harm {
 #[derive(Default)]
 pub struct Subject {
     pub harm: Option<Harm>,
+    /// For how long users were on what does harm, with measurements that tell.
+    shown: TimeDelta,
     /// Whether somebody else edits the route.
     pub foreign: bool,
     /// Fields of the route that are the user's and must stay.
@@ -54,6 +56,8 @@ pub struct Oracle {
     /// From when on nothing may be written.
     pub quiet_from: Option<DateTime<Utc>>,
     subjects: BTreeMap<Place, Subject>,
+    /// The last instant that was looked at.
+    looked: Option<DateTime<Utc>>,
     pub(crate) minutes: BTreeMap<(i64, &'static str, String), usize>,
 }
 
@@ -238,9 +242,9 @@ fn raise(world: &mut World, owner: &Place, rollout: &Value, service: &str, befor
 fn harmless(world: &mut World, owner: &Place, service: &str, after: i32) {
     let Some(harm) = world.oracle.of(owner).harm.clone() else { return };
     let failing = crate::prometheus::service_of(world, &owner.0, &harm.letter).as_deref() == Some(service);
-    let since = world.now - harm.from;
-    if failing && since > harm.bound && world.truth.defect(world.now).is_none() {
-        let message = format!("{service} is raised to {after} % although it has failed for {} s", since.num_seconds());
+    let shown = world.oracle.of(owner).shown;
+    if failing && shown > harm.bound && world.truth.defect(world.now).is_none() {
+        let message = format!("{service} is raised to {after} % although it has failed its users for {} s", shown.num_seconds());
         world.broken("S2 no raise on harm", message);
     }
 }
@@ -330,6 +334,24 @@ const ABOVE: TimeDelta = TimeDelta::seconds(10);
 pub fn watch(world: &mut World) {
     above_intent(world);
     failed(world);
+    shown(world);
+}
+
+/// Adds up for how long harm was to be seen.
+fn shown(world: &mut World) {
+    let now = world.now;
+    let passed = world.oracle.looked.replace(now).map_or(TimeDelta::zero(), |before| now - before);
+    if world.truth.defect(now).is_some() {
+        return;
+    }
+    let harmful = |(owner, subject): (&Place, &Subject)| Some((owner.clone(), subject.harm.clone().filter(|harm| harm.from <= now)?));
+    let harmful: Vec<(Place, Harm)> = world.oracle.subjects.iter().filter_map(harmful).collect();
+    for (owner, harm) in harmful {
+        let service = crate::prometheus::service_of(world, &owner.0, &harm.letter);
+        if service.is_some_and(|service| world.carried_share(&owner, &service) > 0) {
+            world.oracle.of(&owner).shown += passed;
+        }
+    }
 }
 
 /// L2: what somebody else gave a candidate is taken back.

@@ -319,6 +319,9 @@ pub struct Failure {
     pub message: String,
 }
 
+/// Reason of a finding that is not decided and looks worse than its target: nothing rises meanwhile.
+pub const LOOKS_WORSE: &str = "Suspicious";
+
 /// The judgement of all guardrails together.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Overall {

@@ -306,24 +306,26 @@ impl Evidence {
     /// The exposure or the position is another one since `at`. Open windows close and traffic settles; a new stage starts its proofs anew.
     pub fn moved(&mut self, position: Position, exposure: Exposure, kind: StageKind, at: DateTime<Utc>) {
         let before = &self.place;
-        if before.kind == Some(kind) && before.position == position && before.exposure == exposure {
+        let same = before.kind == Some(kind) && before.position == position && before.exposure == exposure;
+        let since = at.timestamp_millis();
+        if same && since <= before.since {
             return;
         }
-        let new_stage = before.kind.is_none() || before.position.stage != position.stage;
-        if let Some(expected) = self.traffic.expected {
+        let (raised, new_stage) =
+            (exposure > before.exposure || (same && before.raised), before.kind.is_none() || before.position.stage != position.stage);
+        // A weight that took effect only now: what was counted under it so far was split otherwise, and says nothing of it.
+        if let (Some(expected), false) = (self.traffic.expected, same) {
             self.traffic.closed += self.share().map_or(0.0, |share| share.log_e(expected.share, expected.unit));
         }
         // Who is lowered begins anew, and so does the check of the split: whatever was wrong with it, such as weights that somebody edited, may
         // be over, and how often an attempt may be lowered is limited.
-        if exposure < before.exposure && !new_stage {
+        if exposure < self.place.exposure && !new_stage {
             self.traffic.closed = 0.0;
         }
         for (tracked, age) in self.guardrails.iter_mut().zip(&self.fixed.ages) {
             tracked.moved(Weighty::of(self.place.since, self.place.settled, *age), new_stage);
         }
         (self.traffic.requests, self.traffic.expected) = (ShareCounts::default(), None);
-        let since = at.timestamp_millis();
-        let raised = exposure > self.place.exposure;
         self.place = Place { position, exposure, kind: Some(kind), since, settled: since + self.fixed.settle, raised };
         if new_stage {
             (self.clocks.stage, self.clocks.judged) = (0.0, 0.0);

@@ -12,7 +12,7 @@ use super::slices::with_slices;
 use super::text;
 use crate::evidence::{CountState, LevelBounds, LevelState, Risk, State, Tracked, WINDOWS_PER_BATCH};
 use crate::plan::{CountBound, CountSource, Guardrail, LevelBound, Maturity, Paired, Plan, Severe, Test, Win};
-use crate::verdict::{Finding, Unmeasurable, Verdict, WinFinding};
+use crate::verdict::{Finding, LOOKS_WORSE, Unmeasurable, Verdict, WinFinding};
 use crate::words;
 
 /// E-value of harm against target above which nothing passes, although nothing is proven yet.
@@ -378,7 +378,7 @@ pub(super) fn decided(mut finding: Finding, subject: &str, evidences: &Evidences
             text::log_e(risk.harm_threshold),
             text::log_e(SUSPICIOUS.ln())
         );
-        (Verdict::Undecided, "Suspicious", rest)
+        (Verdict::Undecided, LOOKS_WORSE, rest)
     } else if *proof >= risk.proof_threshold {
         let rest = format!("within the target {target}: {name} {} ≥ {}", text::log_e(*proof), text::log_e(risk.proof_threshold));
         (Verdict::Proven, "Proven", rest)

@@ -185,6 +185,22 @@ fn measurements_that_are_lost_lower_to_nobody_and_are_tried_again() {
 }
 
 #[test]
+fn a_candidate_that_was_lowered_while_it_looked_bad_does_not_get_users_again() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(1, 1));
+    world.judge = Judge::who(|a, _| (a.step == 1).then(|| Overall::Lower(failure("CandidateSilent"))));
+    world.run_until("lowered", |w| w.candidate_share() == 0);
+    world.judge = Judge { suspicious: true, ..Judge::default() };
+    let mut most = 0;
+    for _ in 0..200 {
+        world.step();
+        most = most.max(world.candidate_share());
+    }
+    assert_eq!((most, world.status.rejected[0].reason.as_str()), (0, "Inconclusive"));
+    assert!(world.status.rejected[0].message.starts_with("exposure was lowered, and accuracy"), "{}", world.status.rejected[0].message);
+}
+
+#[test]
 fn a_candidate_that_is_lowered_again_and_again_ends_as_inconclusive() {
     let mut world = trial();
     world.judge = Judge::who(|a, _| (a.stage == 1 && a.intent.percent() > 0).then(|| Overall::Lower(failure("CandidateSilent"))));

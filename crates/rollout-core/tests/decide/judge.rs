@@ -23,6 +23,8 @@ pub struct Judge {
     pub silent: bool,
     /// A pass for something else than asked.
     pub confused: bool,
+    /// What is not decided looks worse than it may be.
+    pub suspicious: bool,
 }
 
 impl Default for Judge {
@@ -34,6 +36,7 @@ impl Default for Judge {
             share_above_intent: false,
             silent: false,
             confused: false,
+            suspicious: false,
         }
     }
 }
@@ -84,6 +87,12 @@ impl Judge {
         if last { Overall::StagePass(pass) } else { Overall::StepPass(pass) }
     }
 
+    fn found(&self, verdict: Verdict) -> Finding {
+        let looks_bad = self.suspicious && verdict == Verdict::Undecided;
+        let reason = if looks_bad { "Suspicious".to_owned() } else { finding(verdict).reason };
+        Finding { reason, ..finding(verdict) }
+    }
+
     fn judgement(&self, at: DateTime<Utc>, overall: Overall) -> Judgement {
         let verdict = match &overall {
             Overall::Fail(_) => Verdict::Harmful,
@@ -94,7 +103,7 @@ impl Judge {
         };
         Judgement {
             at,
-            findings: vec![finding(verdict)],
+            findings: vec![self.found(verdict)],
             overall,
             realised_share: Some(7.5),
             share_above_intent: self.share_above_intent,

@@ -1,9 +1,8 @@
 //! What takes users off a candidate: harm, a dead or silent candidate, a vanished stable, a route that gives more than was decided.
 //! Nothing here asks for a measurement, an approval or a plan before it lowers.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
-use crate::observed::WorkloadView;
 use crate::route;
 use crate::status::{Attempt, AttemptPhase};
 use crate::verdict::{Failure, Judgement, Overall};
@@ -36,7 +35,8 @@ pub fn must_go(draft: &Draft<'_>, trial: Trial<'_>) -> Option<Failure> {
     }
     let gone = running.lowered.as_deref() == Some(ENDPOINTS_GONE);
     let since = match running.phase {
-        AttemptPhase::Deploying => deployed_since(draft, running, &view),
+        // Before this process began to act, nobody may have been there to create anything.
+        AttemptPhase::Deploying => running.started.max(draft.seen.acting_since),
         _ if gone => running.step_started.unwrap_or(running.stage_started),
         _ => return None,
     };
@@ -48,14 +48,6 @@ pub fn must_go(draft: &Draft<'_>, trial: Trial<'_>) -> Option<Failure> {
     let (ready, wanted) = (view.ready_endpoints, view.desired.max(1));
     let message = format!("{ready} of {wanted} endpoints are ready after {}; {cause}", words::duration(deadline));
     Some(Failure { guardrail: "workload".into(), reason: "ProgressDeadlineExceeded".into(), message })
-}
-
-/// From when on the deadline of a deployment counts: not while nobody was there to create it. Pods and their Service from an earlier process show
-/// that somebody was.
-fn deployed_since(draft: &Draft<'_>, running: &Attempt, view: &WorkloadView) -> DateTime<Utc> {
-    let acting = draft.seen.acting_since;
-    let oldest = view.pods.values().min().filter(|_| view.service_exists);
-    running.started.max(oldest.map_or(acting, |oldest| acting.min(*oldest)))
 }
 
 /// What takes exposure down while the attempt goes on.

@@ -7,7 +7,7 @@ use crate::plan::{Plan, PlannedStage};
 use crate::route::{Acceptance, Shape};
 use crate::spec::{OnInconclusive, OnUnmeasurable, StageKind};
 use crate::status::{Attempt, AttemptPhase, Serving};
-use crate::verdict::{Failure, Judgement, Overall, Pass, Verdict};
+use crate::verdict::{Failure, Judgement, LOOKS_WORSE, Overall, Pass, Verdict};
 use crate::weights::{Exposure, Grounds, RaiseTicket};
 
 use super::super::draft::{AT_ONCE, Draft, SOON, index, position};
@@ -91,6 +91,9 @@ pub fn preparing(draft: &mut Draft<'_>, trial: Trial<'_>) -> Situation {
         let message = format!("exposure was lowered {MOST_LOWERED} times in this attempt; the decision log says why each time");
         return inconclusive(draft, trial, &Failure { guardrail: "workload".into(), reason: "LoweredTooOften".into(), message });
     }
+    if let Some(failure) = doubted(draft, running) {
+        return inconclusive(draft, trial, &failure);
+    }
     match first_ticket(draft, trial, first) {
         Ok(ticket) => raise(draft, trial, stage, 0, ticket, "StageStarted"),
         Err(why) => {
@@ -105,6 +108,15 @@ fn lowered_times(draft: &Draft<'_>, running: &Attempt) -> usize {
     let others = ["ForeignEdit", "RouteBelowIntent", "StableBackendMissing"];
     let counts = draft.status.decisions.iter().filter(|d| d.action == "Lowered" && d.time >= running.started);
     counts.filter(|d| !others.contains(&d.reason.as_str())).count()
+}
+
+/// Why a candidate that was lowered does not get users again: it looked worse than it may be, and without users nothing more is learned of it.
+fn doubted(draft: &Draft<'_>, running: &Attempt) -> Option<Failure> {
+    let judgement = draft.judgement.filter(|_| running.lowered.is_some())?;
+    is_fresh(draft, draft.plan?, judgement).ok()?;
+    let finding = judgement.findings.iter().find(|finding| finding.reason == LOOKS_WORSE)?;
+    let message = format!("exposure was lowered, and {}", finding.message);
+    Some(Failure { guardrail: finding.guardrail.clone(), reason: finding.reason.clone(), message })
 }
 
 fn mirror(draft: &mut Draft<'_>, trial: Trial<'_>, stage: &PlannedStage) -> Situation {
