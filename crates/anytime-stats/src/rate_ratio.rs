@@ -122,6 +122,8 @@ mod tests {
             Window::default(),
             Window::new(Tally::new(3.0, 10.0), Tally::default()),
             Window::new(Tally::new(3.0, 0.0), Tally::new(1.0, 5.0)),
+            Window::new(Tally::new(3.0, 10.0), Tally::new(-1.0, 10.0)),
+            Window::new(Tally::new(f64::INFINITY, 10.0), Tally::new(1.0, 10.0)),
             Window::new(Tally::new(0.0, 10.0), Tally::new(0.0, 10.0)),
         ] {
             assert!(test.log_increments(Side::Harm, &window).iter().all(|l| *l == 0.0), "{window:?}");

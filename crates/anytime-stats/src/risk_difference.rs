@@ -251,6 +251,9 @@ mod tests {
         let test = RiskDifference::new(-0.05).unwrap();
         assert!(test.alternatives(Side::Proof, 0.02).iter().all(Option::is_none), "no rate is 5 points below 2 %");
         assert!(RiskDifference::new(0.0).is_err(), "a zero margin needs a declared effect");
+        for (slope, margin) in [(0.0, 0.02), (f64::NAN, 0.02), (1.0, -1.0), (1.0, 1.0)] {
+            assert!(RiskDifference::with_line(slope, margin, 0.02).is_err(), "{slope} {margin}");
+        }
         assert!(RiskDifference::with_line(1.0, 0.0, 0.01).is_ok());
     }
 

@@ -131,7 +131,7 @@ mod tests {
         strata.absorb(&[0.0], &[3.0]);
         strata.absorb(&[f64::NAN], &[3.0]);
         assert_eq!((strata.live(1.0), strata.windows(), strata.is_balanced()), (vec![15.0, 14.0, 1.0], 3, true));
-        assert_eq!(strata.totals(), (30.0, 300.0));
+        assert_eq!((strata.totals(), strata.mean_window()), ((30.0, 300.0), (10.0, 100.0)));
     }
 
     #[test]
