@@ -4,17 +4,15 @@ Runs as a process of its own so that measuring never waits for it. It knows sele
 only the newest samples. As in a real server a sample appears a little after the instant of its scrape.
 """
 
-import http.client
 import json
 import random
 import re
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter, deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs
+
+from measuring.stand_in import StandIn, serve
 
 # Seconds from the instant of a scrape to its samples being visible: fetching, parsing and appending them.
 INGESTION = 0.015
@@ -127,52 +125,11 @@ class World:
             pod.share = share / 100
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Prometheus's query endpoint, and /control/VERB for the benchmark."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = 1 << 16
-    world: World
-
-    def do_POST(self) -> None:  # noqa: N802 - the base class names it
-        text = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        if self.path == "/api/v1/query":
-            form = parse_qs(text)
-            body = self.world.answer(form["query"][0], float(form["time"][0]))
-        else:
-            body = json.dumps(self.world.control(self.path.rpartition("/")[2], json.loads(text or "{}")))
-        data = body.encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Silence: thousands of requests."""
-
-
-class FakePrometheus:
-    """The benchmark's side: starts the process and talks to it."""
+class FakePrometheus(StandIn):
+    """The benchmark's side."""
 
     def __init__(self, seed: int) -> None:
-        self.process = subprocess.Popen([sys.executable, __file__, str(seed)], stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-        self.local = threading.local()
-
-    @property
-    def address(self) -> str:
-        """Base address for policies."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def control(self, verb: str, body: object = None) -> dict[str, float]:
-        """One control call, on a connection per thread."""
-        connection = getattr(self.local, "connection", None) or http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        self.local.connection = connection
-        connection.request("POST", f"/control/{verb}", json.dumps(body or {}))
-        return dict(json.loads(connection.getresponse().read()))
+        super().__init__("measuring.fake_prometheus", seed)
 
     def shares(self, of: dict[str, dict[str, float]]) -> None:
         """Revisions of rollouts with the share of users that each has, in percent."""
@@ -186,24 +143,6 @@ class FakePrometheus:
         """The instant of the first bad scrape, in unix seconds."""
         return self.control("first_bad").get(f"{rollout}/{revision}")
 
-    def asked(self) -> Counter[str]:
-        """How often each query was asked so far."""
-        return Counter({text: int(count) for text, count in self.control("asked").items()})
-
-    def stop(self) -> None:
-        """Ends the process."""
-        self.process.terminate()
-        self.process.wait(10)
-
-
-def serve(seed: int) -> None:
-    """The process itself: prints its port and serves until it is ended."""
-    Handler.world = World(seed)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
-
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(World(int(sys.argv[1])))

@@ -99,10 +99,9 @@ class Ground:
 
     def start_operator(self) -> None:
         """One replica, without a lease, at its default settings otherwise."""
-        command = [str(self.binary), "run", "--leader-elect=false", "--log-format=json", f"--health-addr={HEALTH}", f"--metrics-addr={METRICS}"]
         environment = commands.variables(self.cluster) | {"POD_NAME": "bench", "POD_NAMESPACE": NAMESPACE, "HOME": "/tmp"}
-        self.operator = processes.start("operator", command, self.folder / "operator.pid", self.folder / "operator.log", environment)
-        wait_until("the operator is ready", ready, 60)
+        self.operator = start_operator(self.binary, self.folder, environment, HEALTH, METRICS)
+        wait_ready(HEALTH, 60)
 
     def stop_operator(self) -> None:
         """SIGTERM."""
@@ -163,13 +162,23 @@ class Ground:
         self.api.patch("modelrollouts", NAMESPACE, name, {"metadata": {"annotations": {"espalier.dev/request": text}}})
 
 
-def ready() -> object:
-    """Whether /readyz says yes."""
-    try:
-        with urlopen(f"http://{HEALTH}/readyz", timeout=2) as answer:
-            return answer.status == 200 or answer.status
-    except (URLError, OSError) as error:
-        return str(error)
+def start_operator(binary: Path, folder: Path, environment: dict[str, str], health: str, metrics: str) -> processes.Process:
+    """One replica, without a lease, at its default settings otherwise; its log and its pid lie in `folder`."""
+    command = [str(binary), "run", "--leader-elect=false", "--log-format=json", f"--health-addr={health}", f"--metrics-addr={metrics}"]
+    return processes.start("operator", command, folder / "operator.pid", folder / "operator.log", environment)
+
+
+def wait_ready(health: str, seconds: float) -> None:
+    """Until /readyz says yes."""
+
+    def look() -> object:
+        try:
+            with urlopen(f"http://{health}/readyz", timeout=2) as answer:
+                return answer.status == 200 or answer.status
+        except (URLError, OSError) as error:
+            return str(error)
+
+    wait_until("the operator is ready", look, seconds)
 
 
 def for_all(act: object, of: list) -> None:

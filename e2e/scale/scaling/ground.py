@@ -5,14 +5,12 @@ Ends every process that it starts. The cluster itself is made and removed by the
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from localcluster import commands, components, fakes, lifecycle, processes
 from localcluster.layout import Cluster
 from measuring import counting, objects
+from measuring.ground import for_all, message, start_operator, wait_ready
 from story.api import Api, Object
 from story.operator import apply_crds
 from story.waiting import wait_until
@@ -21,7 +19,6 @@ from .routes import Routes
 from .stub_prometheus import StubPrometheus
 
 HEALTH, METRICS = "127.0.0.1:18991", "127.0.0.1:18990"
-HANDS = 8
 # Copies have names of this form; none of them is ever watched by the test.
 IDLE = "idle"
 # Programs of the cluster that nothing here needs and that would take the machine's time.
@@ -42,7 +39,6 @@ class Ground:
         self.api = Api(cluster.node_ip, cluster.root / "pki")
         self.prometheus = StubPrometheus(objects.NAMESPACE, seed)
         self.operator: processes.Process | None = None
-        self.statuses: dict[str, Object] = {}
 
     def open(self) -> None:
         """Brings everything up."""
@@ -80,10 +76,9 @@ class Ground:
     def start_operator(self) -> float:
         """One replica, without a lease, at its default settings otherwise. Returns the seconds until it is ready."""
         began = time.monotonic()
-        command = [str(self.binary), "run", "--leader-elect=false", "--log-format=json", f"--health-addr={HEALTH}", f"--metrics-addr={METRICS}"]
         environment = commands.variables(self.cluster) | ALLOCATOR | {"POD_NAME": "scale", "POD_NAMESPACE": objects.NAMESPACE, "HOME": "/tmp"}
-        self.operator = processes.start("operator", command, self.folder / "operator.pid", self.folder / "operator.log", environment)
-        wait_until("the operator is ready", ready, 120)
+        self.operator = start_operator(self.binary, self.folder, environment, HEALTH, METRICS)
+        wait_ready(HEALTH, 120)
         return time.monotonic() - began
 
     def stop_operator(self) -> None:
@@ -146,26 +141,6 @@ class Ground:
 
         wait_until(f"{len(names)} candidates have their share of the users", look, seconds, 2.0)
         return trials
-
-
-def ready() -> object:
-    """Whether /readyz says yes."""
-    try:
-        with urlopen(f"http://{HEALTH}/readyz", timeout=2) as answer:
-            return answer.status == 200 or answer.status
-    except (URLError, OSError) as error:
-        return str(error)
-
-
-def for_all(act: object, of: list) -> None:
-    """Side by side; the first failure is raised."""
-    with ThreadPoolExecutor(HANDS) as pool:
-        list(pool.map(act, of))  # type: ignore[arg-type]
-
-
-def message(rollout: Object) -> str:
-    """Name and message of a rollout, for waits that do not end."""
-    return f"{rollout.get('metadata', {}).get('name')}: {rollout.get('status', {}).get('display', {}).get('message')}"
 
 
 def settle(ground: Ground, seconds: float) -> None:

@@ -4,18 +4,16 @@ Runs as a process of its own. It knows selectors on the label of the revision an
 stretch of the past can be told without having been kept: what changed is remembered, not every sample.
 """
 
-import http.client
 import json
 import math
 import random
 import re
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs
+
+from measuring.stand_in import StandIn, serve
 
 # Seconds from the instant of a scrape to its samples being visible.
 INGESTION = 0.015
@@ -97,7 +95,6 @@ class World:
         self.random = random.Random(seed)
         self.pods: dict[tuple[str, str], Pod] = {}
         self.queries: Counter[str] = Counter()
-        self.samples_seconds = 0.0
 
     def answer(self, text: str, at: float) -> str:
         """The body for one range query. What is younger than asked for may be in it, as the contract of the reader allows."""
@@ -144,64 +141,12 @@ class World:
             pod.serve(share / 100, now)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Prometheus's query endpoint, and /control/VERB for the test."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = 1 << 20
-    world: World
-
-    def do_POST(self) -> None:  # noqa: N802 - the base class names it
-        text = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        if self.path == "/api/v1/query":
-            form = parse_qs(text)
-            body = self.world.answer(form["query"][0], float(form["time"][0]))
-        else:
-            body = json.dumps(self.world.control(self.path.rpartition("/")[2], json.loads(text or "{}")))
-        data = body.encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Silence: thousands of requests."""
-
-
-class Server(ThreadingHTTPServer):
-    """Says nothing when an operator that was stopped leaves its connections behind."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Only what is not a broken connection is worth words."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
-class StubPrometheus:
-    """The test's side: starts the process and talks to it."""
+class StubPrometheus(StandIn):
+    """The test's side."""
 
     def __init__(self, namespace: str, seed: int) -> None:
+        super().__init__("scaling.stub_prometheus", seed)
         self.namespace = namespace
-        self.process = subprocess.Popen([sys.executable, __file__, str(seed)], stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-        self.local = threading.local()
-
-    @property
-    def address(self) -> str:
-        """Base address for policies."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def control(self, verb: str, body: object = None) -> dict[str, float]:
-        """One control call, on a connection per thread."""
-        connection = getattr(self.local, "connection", None) or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        self.local.connection = connection
-        connection.request("POST", f"/control/{verb}", json.dumps(body or {}))
-        return dict(json.loads(connection.getresponse().read()))
 
     def shares(self, of: dict[str, dict[str, float]]) -> None:
         """Revisions of rollouts with the share of users that each has, in percent."""
@@ -211,23 +156,6 @@ class StubPrometheus:
         """From its next scrape on, each of these revisions (by rollout) reports NaN outputs; returns the instants of these scrapes."""
         return self.control("breach", {"of": of})
 
-    def asked(self) -> Counter[str]:
-        """How often each query was asked so far."""
-        return Counter({text: int(count) for text, count in self.control("asked").items()})
-
-    def stop(self) -> None:
-        """Ends the process."""
-        self.process.terminate()
-        self.process.wait(10)
-
-
-def serve(seed: int) -> None:
-    """The process itself: prints its port and serves until it is ended."""
-    Handler.world = World(seed)
-    server = Server(("127.0.0.1", 0), Handler)
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
-
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(World(int(sys.argv[1])))
