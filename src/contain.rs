@@ -5,11 +5,15 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures::FutureExt;
+use rollout_core::verdict::Failure;
 use rollout_core::words::clip;
 use thiserror::Error;
 
 /// Longest part of a panic's words that is handed on, in bytes.
 const MOST_WORDS: usize = 400;
+
+/// Reason of events and failures that come from a defect of the operator.
+pub const INTERNAL_ERROR: &str = "InternalError";
 
 /// What a panic said.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -20,6 +24,11 @@ impl Panicked {
     fn saying(payload: &(dyn Any + Send)) -> Self {
         let words = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         Self(clip(words.unwrap_or("without words"), MOST_WORDS))
+    }
+
+    /// Why a candidate has no users that cannot be judged or decided about.
+    pub fn failure(&self) -> Failure {
+        Failure { guardrail: "operator".into(), reason: INTERNAL_ERROR.into(), message: self.to_string() }
     }
 }
 

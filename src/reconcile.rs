@@ -13,7 +13,6 @@ use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::StageKind;
 use rollout_core::status::{AttemptPhase, Serving, Status};
-use rollout_core::verdict::Failure;
 use rollout_core::weights::{Exposure, Position};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -21,7 +20,7 @@ use tracing::{debug, warn};
 
 use crate::act::{self, ActError, act};
 use crate::card::Card;
-use crate::contain::{Panicked, contained_future};
+use crate::contain::{INTERNAL_ERROR, Panicked, contained_future};
 use crate::context::Context;
 use crate::lane;
 use crate::observe::{self, ObserveError, Seen, observe};
@@ -96,10 +95,9 @@ pub async fn reconcile(object: Arc<Card>, ctx: Arc<Context>) -> Result<Action, R
 /// Tells of a look that panicked. It is repeated with backoff like any other error; who is not decided about time and again loses its users.
 fn report(ctx: &Arc<Context>, key: &Key, object: &Card, panicked: &Panicked) {
     ctx.metrics.panicked("look");
-    ctx.events.publish(object, &Event { reason: "InternalError", warning: true, message: panicked.to_string() });
+    ctx.events.publish(object, &Event { reason: INTERNAL_ERROR, warning: true, message: panicked.to_string() });
     if let Some(watched) = ctx.tracker.look_panicked(key) {
-        let failure = Failure { guardrail: "operator".into(), reason: "InternalError".into(), message: panicked.to_string() };
-        lane::escape(ctx, [(failure, key.clone(), watched)], ctx.clock.now());
+        lane::escape(ctx, [(panicked.failure(), key.clone(), watched)], ctx.clock.now());
     }
 }
 

@@ -81,11 +81,10 @@ impl Tracked {
         let Watched { plan, identity, attempt, .. } = self.watched.as_ref();
         self.evidence = Evidence::start(plan, identity.revision.clone(), at, *attempt);
         self.pending_move = Some(at);
-        let failure = Failure { guardrail: "operator".into(), reason: "InternalError".into(), message: panicked.to_string() };
         self.judgement = Some(Judgement {
             at,
             findings: self.judgement.take().map(|judgement| judgement.findings).unwrap_or_default(),
-            overall: Overall::Lower(failure),
+            overall: Overall::Lower(panicked.failure()),
             realised_share: None,
             share_above_intent: false,
             stage_judged: TimeDelta::zero(),
