@@ -55,7 +55,7 @@ pub struct Serving<'a> {
     pub until: i64,
     /// Incidents of both arms, in seconds since the first exposure.
     pub incidents: &'a [(f64, f64)],
-    /// The shock of the arm, when a whole arm shares it.
+    /// The shock of those that share it, when it is not this pod's own.
     pub shared_shock: Option<f64>,
 }
 

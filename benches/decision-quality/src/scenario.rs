@@ -223,8 +223,19 @@ pub struct Shock {
     pub icc: f64,
     /// Seconds for which it holds.
     pub hold: f64,
-    /// Whether a whole arm shares it, and not one pod.
-    pub whole_arm: bool,
+    /// Who shares it.
+    pub shared: Sharing,
+}
+
+/// Who wobbles together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each pod by itself.
+    Pod,
+    /// All pods of an arm; the two arms wobble apart.
+    Arm,
+    /// Everybody.
+    World,
 }
 
 /// A time in which something is off, again and again: the last `length` seconds of every `every` seconds.

@@ -2,7 +2,7 @@
 //! The models behave as simply as in the plain worlds; only what can be seen of them does not.
 
 use crate::catalogue::{new, quick, rail, usual, with};
-use crate::scenario::{Beat, Course, Effect, HOUR, Incidents, Nature, Rail, Scenario, Setup, Shock, Truth};
+use crate::scenario::{Beat, Course, Effect, HOUR, Incidents, Nature, Rail, Scenario, Setup, Sharing, Shock, Truth};
 
 /// Why correlated failures may lead to wrong decisions.
 const LEARNT: &str = "How failures cluster is learnt from the champion's few pods, from two days before the attempt and from the attempt itself: what clusters over half hours was seen less than a hundred times.";
@@ -27,7 +27,7 @@ fn in_nature(nature: Nature, scenario: Scenario) -> Scenario {
 fn together() -> Vec<Scenario> {
     use Effect::Plus;
     use Truth::{Bad, Good, Neither};
-    let shocks = |whole_arm, hold| Nature { shock: Some(Shock { icc: 0.002, hold, whole_arm }), ..Nature::default() };
+    let shocks = |shared, hold| Nature { shock: Some(Shock { icc: 0.002, hold, shared }), ..Nature::default() };
     let clumps = || Nature { clump: 3.0, ..Nature::default() };
     let hot = |scenario: Scenario| Scenario {
         setup: Setup { pods: 4, ..scenario.setup },
@@ -42,44 +42,50 @@ fn together() -> Vec<Scenario> {
     let incidents = || Nature { incidents: Some(Incidents { count: 5, within: 7200.0, length: 60.0, rate: 0.5 }), ..Nature::default() };
     vec![
         in_nature(
-            shocks(false, 300.0),
+            shocks(Sharing::Pod, 300.0),
             usual("bursty-pods-aa", Good, "Each pod's rate wobbles for 5 min at a time (correlation 0.002); equal models."),
         ),
         in_nature(
-            shocks(false, 300.0),
+            shocks(Sharing::Pod, 300.0),
             with(Plus(0.02), usual("bursty-pods-at-margin", Neither, "The same wobble, exactly at the margin.")),
         ),
         Scenario {
             limit: Some(NEW),
             ..new(in_nature(
-                shocks(false, 300.0),
+                shocks(Sharing::Pod, 300.0),
                 with(Plus(0.02), usual("bursty-new-pods-at-margin", Neither, "The same, and the champion is new: it has no past.")),
             ))
         },
         in_nature(
-            shocks(false, 600.0),
+            shocks(Sharing::Pod, 600.0),
             with(
                 Plus(0.02),
                 usual("bursty-pods-10min-at-margin", Neither, "Each pod's rate wobbles for 10 min at a time, exactly at the margin."),
             ),
         ),
-        in_nature(shocks(false, 300.0), with(Plus(0.10), usual("bursty-pods-big", Bad, "The same wobble, 10 pp worse."))),
-        Scenario {
-            limit: Some(
-                "A shock that all pods of one arm share and the other arm does not looks like the arm itself. Over-dispersion is estimated from differences between the champion's pods, so that what moves both arms alike costs nothing; a shock that moves a whole arm does not move these differences. Wobbles of single pods for as long are seen (`bursty-pods-10min-at-margin`).",
-            ),
-            ..in_nature(
-                shocks(true, 600.0),
-                with(
-                    Plus(0.02),
-                    usual(
-                        "arm-shocks-at-margin",
-                        Neither,
-                        "Whole arms wobble for 10 min at a time (correlation 0.002), exactly at the margin.",
-                    ),
-                ),
-            )
-        },
+        in_nature(shocks(Sharing::Pod, 300.0), with(Plus(0.10), usual("bursty-pods-big", Bad, "The same wobble, 10 pp worse."))),
+        in_nature(
+            shocks(Sharing::Arm, 600.0),
+            usual("arm-shocks-aa", Good, "Whole arms wobble, each by itself, for 10 min at a time (correlation 0.002); equal models."),
+        ),
+        in_nature(
+            shocks(Sharing::Arm, 600.0),
+            with(Plus(0.02), usual("arm-shocks-at-margin", Neither, "The same arms, exactly at the margin.")),
+        ),
+        in_nature(
+            shocks(Sharing::Arm, 1800.0),
+            with(Plus(0.02), usual("arm-shocks-30min-at-margin", Neither, "The same for 30 min at a time, exactly at the margin.")),
+        ),
+        in_nature(shocks(Sharing::Arm, 600.0), with(Plus(0.10), usual("arm-shocks-big", Bad, "The arms of 10 min, 10 pp worse."))),
+        in_nature(
+            shocks(Sharing::World, 600.0),
+            usual("world-shocks-aa", Good, "Both arms wobble together for 10 min at a time (correlation 0.002); equal models."),
+        ),
+        in_nature(
+            shocks(Sharing::World, 600.0),
+            with(Plus(0.02), usual("world-shocks-at-margin", Neither, "The same world, exactly at the margin.")),
+        ),
+        in_nature(shocks(Sharing::World, 600.0), with(Plus(0.10), usual("world-shocks-big", Bad, "The same world, 10 pp worse."))),
         in_nature(clumps(), usual("clumps-aa", Good, "Failures come three at a time; equal models.")),
         in_nature(clumps(), with(Plus(0.02), usual("clumps-at-margin", Neither, "Failures come three at a time, exactly at the margin."))),
         hot(usual("hot-pod-aa", Good, "One pod of each arm takes half of its traffic at four times the others' rate; equal models.")),

@@ -3,7 +3,7 @@
 
 use crate::dice::Dice;
 use crate::pod::{Pod, Serving};
-use crate::scenario::{Scenario, Side};
+use crate::scenario::{Scenario, Sharing, Side};
 
 /// Start of every attempt in unix milliseconds; a multiple of every interval in use.
 pub const T0: i64 = 1_800_000_000_000;
@@ -66,7 +66,7 @@ impl<'a> World<'a> {
         let tick = self.tick;
         let changed = self.now;
         self.now += tick;
-        let arm_shocks = self.scenario.nature.shock.is_some_and(|shock| shock.whole_arm);
+        let sharing = self.scenario.nature.shock.map_or(Sharing::Pod, |shock| shock.shared);
         let mut lead: Option<(Side, f64)> = None;
         for pod in &mut self.pods {
             let jitter = tick / 50;
@@ -74,8 +74,13 @@ impl<'a> World<'a> {
             let wobble = (self.dice.unit() * jitter as f64) as i64;
             let until = (self.now - pod.offset - wobble).max(pod.until + 1);
             let before = ((changed - pod.until) as f64 / (until - pod.until) as f64).clamp(0.0, 1.0);
-            // In an arm-wide shock all pods follow the first of their arm.
-            let shared = lead.filter(|(side, _)| arm_shocks && *side == pod.side).map(|(_, factor)| factor);
+            // In a shared shock all pods follow the first of those that share it.
+            let follows = |side: Side| match sharing {
+                Sharing::Pod => false,
+                Sharing::Arm => side == pod.side,
+                Sharing::World => true,
+            };
+            let shared = lead.filter(|(side, _)| follows(*side)).map(|(_, factor)| factor);
             let serving = Serving {
                 scenario: self.scenario,
                 share: before * self.share + (1.0 - before) * share,

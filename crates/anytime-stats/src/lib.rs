@@ -70,6 +70,7 @@ pub mod sample_ratio;
 pub mod strata;
 pub mod threshold;
 pub mod window;
+pub mod wobble;
 
 pub use absolute_limit::{AbsoluteLimit, AbsoluteLimitPlan};
 pub use detector::EDetector;

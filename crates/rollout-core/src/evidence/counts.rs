@@ -16,6 +16,7 @@ use super::query::{count_reference, count_sought};
 use super::scatter::Scatter;
 use super::series::Role;
 use super::share::ShareCounts;
+use super::shocks::Shocks;
 use super::slices::{Census, Saved as SavedSlices, Slices};
 use super::{Lens, TickTimes, Weighty};
 use crate::plan::{Cohorts, CountBound, CountSource, Guardrail, Maturity, Paired, Reference, Test, Win};
@@ -61,6 +62,7 @@ pub(super) struct ArmCounters<'a> {
     candidate: &'a ArmCounter,
     stable: &'a ArmCounter,
     baseline: Option<&'a ArmCounter>,
+    shocks: Option<&'a Shocks>,
 }
 
 /// Moving numbers beside the comparisons.
@@ -202,8 +204,17 @@ impl CountState {
     /// Adds what the champion did before the attempt.
     pub(super) fn remember(&mut self, remembered: &Remembered) {
         self.moving.scatter.add(&remembered.scatter);
+        self.expect(Shocks::of(&remembered.course).as_ref());
         for comparison in self.comparisons.iter_mut().filter(|comparison| comparison.reference == Role::Stable) {
             comparison.expect_rate(remembered.champion);
+        }
+    }
+
+    /// Takes over which shocks of whole arms are known; they hit every slice.
+    fn expect(&mut self, shocks: Option<&Shocks>) {
+        self.moving.scatter.expect(shocks);
+        if let Some(slices) = &mut self.slices {
+            slices.each_mut().for_each(|slice| slice.expect(shocks));
         }
     }
 
@@ -215,6 +226,7 @@ impl CountState {
             self.moving.candidate = whole.candidate.part(started);
             self.moving.stable = whole.stable.part(started);
             self.moving.baseline = whole.baseline.map(|counter| counter.part(started));
+            self.moving.scatter.expect(whole.shocks);
         }
         self
     }
@@ -267,6 +279,8 @@ impl CountState {
             }
             let age = guardrail.maturity.as_ref().map(|maturity| maturity.age.num_milliseconds());
             self.fold(times, Weighty::of(times.since, times.settled, age), &counts, problem.is_none());
+            let both = Window::new(counts.stable, counts.candidate);
+            self.moving.scatter.compare(times.seconds(), (times.start >= times.settled).then_some(&both));
             if self.counts_requests {
                 let whole = [&candidate, &stable].into_iter().all(|arm| arm.as_ref().is_ok_and(ArmCount::is_whole));
                 // How requests are split is read off the requests, where the totals are labels.
@@ -312,14 +326,15 @@ impl CountState {
                     show(&mut moving.difference, &mut moving.ratio, &moving.scatter, Some(window));
                 }
             }
+            moving.scatter.compare(cohort.end - cohort.start, Some(&cohort.window(Role::Stable).counts));
         }
         outcome
     }
 
     /// Which slices there are at this instant; `None` for a guardrail without slices.
     fn prepare_slices<'a>(&mut self, lens: &Lens<'a>) -> Option<Result<Census<'a>, Unmeasurable>> {
-        let Moving { candidate, stable, baseline, .. } = &self.moving;
-        let whole = ArmCounters { candidate, stable, baseline: baseline.as_ref() };
+        let Moving { candidate, stable, baseline, scatter, .. } = &self.moving;
+        let whole = ArmCounters { candidate, stable, baseline: baseline.as_ref(), shocks: scatter.shocks() };
         self.slices.as_mut().map(|slices| slices.prepare(&lens.scope, &whole))
     }
 
@@ -356,6 +371,7 @@ impl CountState {
                 comparison.restart_proof();
             }
         }
+        self.moving.scatter.compare(0.0, None);
         self.moving.share = ShareCounts::default();
         if let Some(cohorts) = &mut self.moving.cohorts {
             cohorts.moved(new_stage);

@@ -21,6 +21,7 @@ mod query;
 mod scatter;
 mod series;
 mod share;
+mod shocks;
 mod sift;
 mod slices;
 mod traffic;

@@ -1,9 +1,12 @@
-//! Over-dispersion within the attempt, from the champion alone: two halves of its pods at 60, 300 and 1800 s, or successive windows of a single pod.
-//! Keeps running sums of the estimator in `anytime_stats::overdispersion`, whose functions want all windows at once; shocks of an hour stay invisible.
+//! Over-dispersion within the attempt, from the champion alone: two halves of its pods at 60, 300 and 1800 s, or successive windows of a single pod; and
+//! the shocks of whole arms that its past showed. Keeps running sums of the estimator in `anytime_stats::overdispersion`, whose functions want all
+//! windows at once; shocks of an hour stay invisible.
 
 use anytime_stats::overdispersion::Overdispersion;
 use anytime_stats::{Tally, Window};
 use serde::{Deserialize, Serialize};
+
+use super::shocks::Shocks;
 
 /// Lengths of the windows in seconds, shortest first.
 const SCALES: [f64; 3] = [60.0, 300.0, 1800.0];
@@ -17,6 +20,9 @@ const ENOUGH_LONG: f64 = 4.0;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Scatter {
     scales: [Scale; 3],
+    /// `None` where the champion's past is not known, or shows none.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    shocks: Option<Box<Shocks>>,
 }
 
 /// Running sums at one scale.
@@ -108,6 +114,25 @@ impl Scatter {
         }
     }
 
+    /// Takes over which shocks of whole arms are known.
+    pub(super) fn expect(&mut self, shocks: Option<&Shocks>) {
+        self.shocks = shocks.cloned().map(Box::new);
+    }
+
+    /// The shocks of whole arms that are known.
+    pub(super) fn shocks(&self) -> Option<&Shocks> {
+        self.shocks.as_deref()
+    }
+
+    /// Adds the counts of both arms of one tick; `None` where these say nothing, because traffic has just changed.
+    pub(super) fn compare(&mut self, seconds: f64, counts: Option<&Window>) {
+        match (&mut self.shocks, counts) {
+            (Some(shocks), Some(counts)) => shocks.absorb(seconds, counts),
+            (Some(shocks), None) => shocks.interrupt(),
+            (None, _) => {}
+        }
+    }
+
     /// φ of a window of this length; at least 1, and 1 until enough was seen.
     ///
     /// What wobbles together for as long as a scale also holds together all the windows inside it, so each estimate is taken at the counts that a
@@ -118,7 +143,8 @@ impl Scatter {
             let stretch = if seconds > 0.0 { scale / seconds } else { 1.0 };
             estimate.phi(champion * stretch, candidate * stretch)
         };
-        self.estimates().map(at_scale).fold(1.0, f64::max)
+        let of_arms = self.shocks.as_ref().map_or(1.0, |shocks| shocks.phi(window, seconds));
+        self.estimates().map(at_scale).fold(of_arms, f64::max)
     }
 
     /// What each scale says, with its length in seconds.

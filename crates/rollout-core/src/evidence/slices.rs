@@ -98,7 +98,7 @@ impl Slices {
         named.chain(self.others.as_deref().map(|state| (SliceName::Others, state)))
     }
 
-    fn each_mut(&mut self) -> impl Iterator<Item = &mut CountState> {
+    pub(super) fn each_mut(&mut self) -> impl Iterator<Item = &mut CountState> {
         self.named.values_mut().chain(self.others.as_deref_mut())
     }
 

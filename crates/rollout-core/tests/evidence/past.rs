@@ -60,6 +60,78 @@ fn a_wobble_of_the_past_deflates_the_first_evidence() {
     assert!(calm > 0.2 && wobbling < calm / 4.0, "{calm} {wobbling}");
 }
 
+/// Ten hours of a champion all of whose pods are wrong more and less often in turn, ten minutes each.
+fn shaken(plan: &Plan, wobble: f64) -> History {
+    let mut world = World::new(77, 60_000, 2);
+    let mut history = History::start(plan, world.at());
+    for minute in 0..600 {
+        world.stable.wrong = turn(minute, wobble);
+        world.step();
+        history.absorb(plan, &world.arms(), world.at(), &world.readings(plan));
+    }
+    history
+}
+
+fn turn(minute: usize, wobble: f64) -> f64 {
+    0.08 + if (minute / 10).is_multiple_of(2) { -wobble } else { wobble }
+}
+
+/// Effective requests of the candidate as a share of its requests.
+fn weight(judgement: &rollout_core::verdict::Judgement) -> f64 {
+    let finding = named(judgement, "accuracy");
+    finding.effective_samples.unwrap() as f64 / finding.samples.0 as f64
+}
+
+#[test]
+fn a_wobble_that_all_pods_share_deflates_too() {
+    let plan = rolling(vec![accuracy(0.02, 0.05)]);
+    let of = |wobble| weight(&judged(plan.clone(), Some(&shaken(&plan, wobble)), 12));
+    let (calm, wobbling) = (of(0.0), of(0.04));
+    assert!(calm > 0.2 && wobbling < calm / 2.0, "{calm} {wobbling}");
+}
+
+#[test]
+fn what_both_arms_do_alike_stops_deflating_also_after_a_restart() {
+    let plan = rolling(vec![accuracy(0.02, 0.05)]);
+    let history = shaken(&plan, 0.04);
+    let after = |apart: usize| {
+        let mut run = Run::new(plan.clone(), World::new(78, 5_000, 2));
+        run.evidence.remember(&history);
+        for minute in 0..180 {
+            (run.world.stable.wrong, run.world.candidate.wrong) = (turn(minute, 0.04), turn(minute + apart, 0.04));
+            run.ticks(12);
+        }
+        let before = run.judge();
+        run.evidence = Evidence::restore(&plan, &run.evidence.checkpoint()).unwrap();
+        assert!((weight(&run.judge()) - weight(&before)).abs() < 1e-12);
+        weight(&before)
+    };
+    let (together, apart) = (after(0), after(10));
+    assert!(together > 2.0 * apart, "{together} {apart}");
+}
+
+#[test]
+fn a_slice_knows_of_the_shocks_of_its_arm() {
+    let by_region = sliced(regional(0.05, 0.08), "region", points(0.1), 20.0, rollout_core::spec::OnUnproven::Warn);
+    let plan = rolling(vec![by_region]);
+    let of = |wobble: f64| {
+        let mut past = World::new(79, 60_000, 2);
+        let mut history = History::start(&plan, past.at());
+        for minute in 0..600 {
+            past.regions = Some([[turn(minute, wobble); 2]; 3]);
+            past.step();
+            history.absorb(&plan, &past.arms(), past.at(), &past.readings(&plan));
+        }
+        let mut world = World::new(80, 5_000, 2);
+        world.regions = Some([[0.08; 2]; 3]);
+        let mut run = Run::new(plan.clone(), world);
+        run.evidence.remember(&history);
+        named(&run.ticks(120), "accuracy").slices.iter().find(|slice| slice.slice == "region=eu").unwrap().log_e_proof
+    };
+    let (calm, shaken) = (of(0.0), of(0.04));
+    assert!(calm > 1.5 * shaken && shaken > 0.0, "{calm} {shaken}");
+}
+
 #[test]
 fn a_past_that_comes_late_changes_no_window_that_was_judged() {
     let plan = rolling(vec![accuracy(0.02, 0.05)]);
