@@ -4,6 +4,7 @@
 //! state. It reaches no verdict; [`crate::judge`] does.
 
 mod checkpoint;
+mod clocks;
 mod cohorts;
 mod comparison;
 mod counting;
@@ -17,7 +18,9 @@ mod history;
 mod labels;
 mod level;
 mod limit;
+mod parts;
 mod query;
+mod risk;
 mod scatter;
 mod series;
 mod share;
@@ -29,11 +32,12 @@ mod tripwire;
 
 use std::collections::BTreeSet;
 
-use anytime_stats::{InvalidParameter, threshold};
+use anytime_stats::InvalidParameter;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use checkpoint::{Checkpoint, RestoreError};
+pub(crate) use clocks::{Clocks, TickTimes, Weighty};
 pub(crate) use counts::CountState;
 pub(crate) use drift::DriftState;
 pub(crate) use energy::{EnergyState, LOAD};
@@ -43,6 +47,7 @@ pub(crate) use labels::UnlikeLabels;
 pub(crate) use level::{LEAST_PODS, LevelBounds, LevelState, WINDOWS_PER_BATCH};
 pub(crate) use limit::{LIMIT_TICKS, LimitState, Standing};
 pub use query::{REVISION_LABEL, ROLLOUT_LABEL};
+pub(crate) use risk::Risk;
 pub use series::{Arm, Arms, Query, Reading, Readings, Sample, Series};
 pub(crate) use share::ShareCounts;
 pub(crate) use slices::{SLOTS as SLICE_SLOTS, SliceName, Slices};
@@ -88,23 +93,6 @@ struct Fixed {
     ages: Vec<Option<i64>>,
     /// Whether the share that the candidate should have is known; that of recorded traffic is not.
     has_split: bool,
-}
-
-/// Instants and times; milliseconds since the epoch, and seconds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Clocks {
-    started: i64,
-    pub last: i64,
-    /// Last instant at which anything active could be measured.
-    pub measured: Option<i64>,
-    /// Measured seconds of the stage and of the step.
-    pub stage: f64,
-    pub step: f64,
-    /// Those of the stage in which there was something to judge: what the longest time of a stage counts.
-    #[serde(default)]
-    pub judged: f64,
-    /// Measured seconds of the step since traffic settled.
-    pub step_settled: f64,
 }
 
 /// Where the attempt is, and since when.
@@ -163,41 +151,6 @@ pub(crate) struct Lens<'a> {
     scope: Scope<'a>,
     /// Seconds of a proof window.
     window: f64,
-}
-
-/// The tick that ends at an instant, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TickTimes {
-    start: i64,
-    end: i64,
-    /// Seconds that count as judged: those of a gap do not.
-    judged: f64,
-    /// Until when traffic settles.
-    settled: i64,
-    /// Since when traffic is what it is.
-    since: i64,
-}
-
-/// From when on what is counted has weight, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Weighty {
-    /// In the proof.
-    pub proof: i64,
-    /// Against the candidate.
-    pub harm: i64,
-}
-
-impl Weighty {
-    /// Where traffic changed at `since` and settles until `settled`, for labels that come late by `age`: nothing younger tells the models apart.
-    pub(crate) fn of(since: i64, settled: i64, age: Option<i64>) -> Self {
-        age.map_or(Self { proof: settled, harm: i64::MIN }, |age| Self { proof: settled.max(since + age), harm: since + age })
-    }
-}
-
-impl TickTimes {
-    fn seconds(&self) -> f64 {
-        (self.end - self.start) as f64 / 1000.0
-    }
 }
 
 impl Evidence {
@@ -379,20 +332,6 @@ impl Evidence {
     }
 }
 
-impl Clocks {
-    fn measured(&mut self, times: &TickTimes, judged: bool) {
-        self.measured = Some(times.end);
-        if judged {
-            self.judged += times.judged;
-        }
-        self.stage += times.judged;
-        self.step += times.judged;
-        if times.start >= times.settled {
-            self.step_settled += times.judged;
-        }
-    }
-}
-
 impl Tracked {
     fn new(plan: &Plan, guardrail: &Guardrail, started: i64, attempt: u32) -> Self {
         let state = State::new(plan, guardrail, started, attempt)
@@ -491,50 +430,6 @@ impl State {
             Test::Limit { .. } => Self::Limit(LimitState::default()),
             Test::Tripwire { .. } => Self::Tripwire(TripwireState::new(started)),
         })
-    }
-}
-
-/// A guardrail's share of the risk, and the log e-values at which it is spent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Risk {
-    pub proof_alpha: f64,
-    pub harm_alpha: f64,
-    pub proof_threshold: f64,
-    pub harm_threshold: f64,
-    /// Log e-value at which a promised win is shown: the promotion risk is shared by all promises, because one of them is enough.
-    pub win_threshold: f64,
-}
-
-/// Share of a guardrail's rollback risk that its slices have together; the whole keeps the rest.
-const SLICES_SHARE: f64 = 0.5;
-
-impl Risk {
-    pub(crate) fn of(plan: &Plan, guardrail: &Guardrail, attempt: u32) -> Self {
-        let weights: f64 = plan.guardrails.iter().filter(|g| g.test.has_risk()).map(|g| g.weight).sum();
-        let promises = plan.guardrails.iter().filter(|g| g.win.is_some()).count() as f64;
-        let proof_alpha = threshold::retry_alpha(plan.false_promotion, attempt);
-        let whole = if guardrail.slices.is_some() { 1.0 - SLICES_SHARE } else { 1.0 };
-        let false_rollback = plan.false_rollback * whole;
-        Self {
-            proof_alpha,
-            harm_alpha: false_rollback * guardrail.weight / weights.max(guardrail.weight),
-            proof_threshold: threshold::proof_threshold(proof_alpha),
-            win_threshold: threshold::proof_threshold(proof_alpha / promises.max(1.0)),
-            harm_threshold: threshold::harm_threshold(false_rollback, weights.max(guardrail.weight), guardrail.weight),
-        }
-    }
-
-    /// The share of each slice beside a whole that has this one: equal parts for as many slices as there may be, so that it does not depend on how
-    /// many are seen. Every slice is proven at the full promotion risk, because all of them must be.
-    pub(crate) fn of_slice(self) -> Self {
-        let together = self.harm_alpha / (1.0 - SLICES_SHARE) * SLICES_SHARE;
-        Self { harm_alpha: together, ..self }.shared_among(slices::SLOTS)
-    }
-
-    /// The same with the rollback risk in `parts` equal parts.
-    pub(crate) fn shared_among(self, parts: f64) -> Self {
-        let harm_alpha = self.harm_alpha / parts;
-        Self { harm_alpha, harm_threshold: threshold::harm_threshold(harm_alpha, 1.0, 1.0), ..self }
     }
 }
 

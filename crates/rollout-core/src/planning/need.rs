@@ -22,6 +22,9 @@ const ASSUMED_BINS: u32 = 10;
 /// Part of a limit that is used up when nothing is known.
 const ASSUMED_PART: f64 = 0.5;
 
+/// Room of a bound that is only rounding.
+const ROUNDING: f64 = 1e-9;
+
 /// What a proof needs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Need {
@@ -82,8 +85,7 @@ impl Inputs<'_> {
             Test::Counts { total, target, .. } => {
                 let seconds = matches!(total, CountSource::PodSeconds);
                 let basis = self.basis_of_counts(*target, seconds);
-                let target = self.guardrail.maturity.as_ref().map_or(*target, |maturity| maturity.diluted(*target));
-                (self.counts(target, basis.base, traffic, seconds), Some(basis))
+                (self.counts_with_age(*target, basis.base, traffic, seconds), Some(basis))
             }
             Test::Level { target, direction, .. } => {
                 let basis = self.given();
@@ -182,6 +184,26 @@ impl Inputs<'_> {
             CountBound::Absolute(limit) => Base::Share(limit * ASSUMED_PART),
         };
         self.given().unwrap_or(Basis { base: assumed, assumed: true })
+    }
+
+    /// Counts whose labels come late: what may still be missing of them takes from the margin.
+    fn counts_with_age(&self, target: CountBound, base: Base, traffic: Traffic, seconds: bool) -> Need {
+        let Some(maturity) = &self.guardrail.maturity else { return self.counts(target, base, traffic, seconds) };
+        let provable = maturity.provable(target, base.value());
+        let room = match provable {
+            CountBound::Difference { margin, .. } => margin > ROUNDING,
+            CountBound::Ratio { factor, .. } => factor > 1.0 + ROUNDING,
+            CountBound::Absolute(_) => true,
+        };
+        if room || seconds {
+            return self.counts(provable, base, traffic, seconds);
+        }
+        let missing = (1.0 - maturity.captured) * 100.0;
+        let why = format!(
+            "{missing:.0}% of the labels may be missing on the candidate, which hides more than the target allows at {:.2}% on stable;              wait for more of them with a longer age and a higher captured, or count by cohorts",
+            base.value() * 100.0
+        );
+        Need::Never { why }
     }
 
     fn counts(&self, target: CountBound, base: Base, traffic: Traffic, seconds: bool) -> Need {

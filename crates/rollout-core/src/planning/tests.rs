@@ -207,3 +207,23 @@ fn energy_takes_batches_at_like_load_and_never_elsewhere() {
     let canary = need("120J", &json!(["Canary"]), &Assumptions::at(100.0));
     assert!(matches!(&canary, Need::Never { why } if why.contains("needs like load")), "{canary:?}");
 }
+
+#[test]
+fn labels_that_may_be_missing_take_from_the_margin_until_nothing_is_left() {
+    let late = |captured: &str| {
+        let mut accuracy = accuracy("+2pp vs stable");
+        accuracy["maturity"] = json!({"age": "1h", "captured": captured});
+        let plan = plan(&canary(&json!(["10%"]), "144h"), &json!([accuracy]));
+        forecast(&plan, &at(10.0, "accuracy", Base::Share(0.08))).stages[0].guardrails[0].need.clone()
+    };
+    let requests = |need: &Need| match need {
+        Need::Requests { candidate, .. } => *candidate,
+        other => panic!("{other:?}"),
+    };
+    assert!((requests(&late("100%")) - 1751.0).abs() < 1.0);
+    // 95 % of (8 % + 2 pp) is 1.5 pp more than 8 %: a sample of (2/1.5)² times the size.
+    let ratio = requests(&late("95%")) / 1751.0;
+    assert!((1.6..2.0).contains(&ratio), "{ratio}");
+    let Need::Never { why } = late("80%") else { panic!() };
+    assert!(why.starts_with("20% of the labels may be missing") && why.contains("8.00% on stable"), "{why}");
+}
