@@ -35,13 +35,13 @@ def shares(names: list[str]) -> dict[str, int]:
 def on_trial(ground: Ground, names: list[str], model: str) -> dict[str, Any]:
     """Has a candidate on trial in each of them."""
     ground.offer(names, model, shares(names))
-    return ground.wait_trials(names, shares(names), 60 + len(names))
+    return ground.wait_trials(names, shares(names), 300 + 2 * len(names))
 
 
 def serve(ground: Ground, names: list[str]) -> None:
     """Has a first model serve everybody."""
     ground.offer(names, "first", shares(names))
-    ground.wait_serving(names, 60 + len(names))
+    ground.wait_serving(names, 300 + 2 * len(names))
 
 
 def watch_on(ground: Ground, seconds: float) -> Numbers:
