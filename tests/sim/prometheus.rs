@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use espalier::clock::Clock;
 use espalier::prometheus::{Answer, Exchange, Server};
 use futures::future::BoxFuture;
 use rollout_core::route;
@@ -278,15 +279,27 @@ impl Truth {
 }
 
 /// The operator's way to this Prometheus.
-pub struct Line(pub Shared);
+pub struct Line {
+    pub world: Shared,
+    /// The time of who asks.
+    pub clock: Clock,
+}
+
+impl Line {
+    fn look(&self) -> MutexGuard<'_, World> {
+        let mut world = lock(&self.world);
+        world.now = world.now.max(self.clock.now());
+        world
+    }
+}
 
 impl Exchange for Line {
     fn post<'a>(&'a self, _: &'a Server, _: &'a str, form: String) -> BoxFuture<'a, Result<Answer, String>> {
         Box::pin(async move {
             let (defect, wait) = {
-                let mut world = lock(&self.0);
+                let mut world = self.look();
                 world.truth.queries += 1;
-                let wait = world.truth.dice.between(2, 9);
+                let wait = world.dice_for(crate::serve::mark(&[form.as_bytes()])).between(2, 9);
                 (world.truth.defect(world.now), Duration::from_millis(u64::try_from(wait).unwrap()))
             };
             match defect {
@@ -296,7 +309,7 @@ impl Exchange for Line {
                 _ => {}
             }
             tokio::time::sleep(wait).await;
-            Ok(answer(&lock(&self.0), &form, defect))
+            Ok(answer(&self.look(), &form, defect))
         })
     }
 }
