@@ -59,12 +59,38 @@ pub struct Oracle {
     /// The last instant that was looked at.
     looked: Option<DateTime<Utc>>,
     pub(crate) minutes: BTreeMap<(i64, &'static str, String), usize>,
+    /// Writes in minutes that were forgotten.
+    counted: BTreeMap<&'static str, usize>,
 }
 
 impl Oracle {
     /// What is known of the rollout at this place.
     pub fn of(&mut self, place: &Place) -> &mut Subject {
         self.subjects.entry(place.clone()).or_default()
+    }
+
+    /// Writes since [`Self::count_anew`], by resource.
+    pub fn writes_so_far(&self) -> BTreeMap<&'static str, usize> {
+        let mut all = self.counted.clone();
+        for ((_, plural, _), writes) in &self.minutes {
+            *all.entry(plural).or_default() += writes;
+        }
+        all
+    }
+
+    pub fn count_anew(&mut self) {
+        self.counted.clear();
+        self.minutes.clear();
+    }
+
+    /// Minutes that are over cannot have more writes.
+    pub fn forget_minutes(&mut self, now: DateTime<Utc>) {
+        let over = self.minutes.range(..(now.timestamp() / 60, "", String::new()));
+        let over: Vec<_> = over.map(|(minute, writes)| (minute.clone(), *writes)).collect();
+        for (minute, writes) in over {
+            *self.counted.entry(minute.1).or_default() += writes;
+            self.minutes.remove(&minute);
+        }
     }
 
     /// The highest exposure that any candidate has had, in percent.

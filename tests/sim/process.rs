@@ -96,6 +96,11 @@ impl Process {
         Self { runtime, operator: Some(operator), world: Arc::clone(world), began: (now, origin), vitals, end: String::new() }
     }
 
+    /// How many tasks the operator has.
+    pub fn tasks(&self) -> usize {
+        self.runtime.metrics().num_alive_tasks()
+    }
+
     fn instant(&self, at: DateTime<Utc>) -> Instant {
         self.began.1 + (at - self.began.0).to_std().unwrap_or_default()
     }

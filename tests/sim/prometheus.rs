@@ -184,6 +184,33 @@ impl Truth {
         self.taken.get(place)
     }
 
+    /// Samples from before `old` are gone, and so are pods of which nothing is left.
+    pub fn forget(&mut self, old: DateTime<Utc>) {
+        let old = old.timestamp_millis();
+        for one in self.series.values_mut().flatten() {
+            one.samples.drain(..one.samples.partition_point(|(at, _)| *at < old));
+        }
+        let left: BTreeSet<usize> = self
+            .series
+            .get("up")
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .filter(|(_, one)| !one.samples.is_empty())
+            .map(|(slot, _)| slot)
+            .collect();
+        for (metric, all) in &mut self.series {
+            let each = if *metric == "answers_total" { 2 } else { 1 };
+            let mut place = 0..;
+            all.retain(|_| left.contains(&(place.next().unwrap_or(0) / each)));
+        }
+        self.slots.retain(|_, slot| left.contains(slot));
+        let places: BTreeMap<usize, usize> = left.iter().copied().zip(0..).collect();
+        self.slots.values_mut().for_each(|slot| *slot = places[slot]);
+        let slots = &self.slots;
+        self.counters.retain(|pod, _| slots.contains_key(pod));
+    }
+
     /// A pod's process began anew: its counters start from 0.
     pub fn restarted(&mut self, pod: &str) {
         self.counters.remove(pod);

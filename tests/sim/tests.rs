@@ -20,6 +20,7 @@ use crate::leaders;
 use crate::oracle::Harm;
 use crate::people;
 use crate::prometheus::{DEFECTS, Defect};
+use crate::soak;
 use crate::store::ROLLOUTS as OBJECTS;
 use crate::stories::{NAMESPACE, Sim, home, rollout};
 use crate::world::lock;
@@ -114,7 +115,7 @@ fn the_same_seed_is_the_same_run_byte_for_byte() {
     on_all_processors(0..seeds, |seed| {
         let (one, other) = (chaos::run(seed), chaos::run(seed));
         let same = one.trace.iter().zip(&other.trace).take_while(|(a, b)| a == b).count();
-        let rest = |run: &chaos::Report| run.trace.iter().skip(same.saturating_sub(2)).take(5).cloned().collect::<Vec<_>>();
+        let rest = |run: &Report| run.trace.iter().skip(same.saturating_sub(2)).take(5).cloned().collect::<Vec<_>>();
         assert!(same == one.trace.len().max(other.trace.len()), "seed {seed}: {:#?}\nand then {:#?}", rest(&one), rest(&other));
     });
 }
@@ -269,6 +270,37 @@ fn of_two_replicas_one_writes_and_nothing_is_lost_when_it_freezes_or_dies() {
         assert!(problems.is_empty(), "seed {seed}: {problems:?}\n{trace}");
     });
     say(&format!("{seeds} stories of two replicas with {} changes of the leader", changes.into_inner()));
+}
+
+/// How long the soak lasts, in weeks.
+fn weeks() -> i64 {
+    number("ESPALIER_SIM_WEEKS").map_or(if is_nightly() { 8 } else { 2 }, |weeks| i64::try_from(weeks).unwrap())
+}
+
+#[test]
+fn eight_weeks_keep_memory_series_and_status_bounded() {
+    // Memory is that of a process, so it has one of its own, which gives back what it does not use.
+    if std::env::var_os("ESPALIER_SIM_ALONE").is_none() {
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        alone.args(["tests::eight_weeks_keep_memory_series_and_status_bounded", "--exact", "--nocapture"]);
+        alone.env("ESPALIER_SIM_ALONE", "1").env("MALLOC_ARENA_MAX", "1").env("MALLOC_TRIM_THRESHOLD_", "65536");
+        let done = alone.output().unwrap();
+        let told = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        told.lines().filter(|line| line.starts_with("sim: ")).for_each(|line| say(line.trim_start_matches("sim: ")));
+        assert!(done.status.success(), "{told}");
+        return;
+    }
+    let began = Instant::now();
+    let soak = soak::weeks(weeks());
+    soak.table().lines().for_each(say);
+    say(&format!("{:?} in {} weeks, in {:.1} s", soak.stories, soak.weeks.len(), began.elapsed().as_secs_f64()));
+    say(&format!("{} KiB are resident with a new process in the place of the old one", soak.anew));
+    assert!(soak.problems.is_empty(), "{:#?}", soak.problems);
+    // The first week or two fill lists that have a limit.
+    let (early, late) = (&soak.weeks[if soak.weeks.len() > 3 { 1 } else { 0 }], &soak.weeks[soak.weeks.len() - 1]);
+    for (what, most) in soak::limits(early) {
+        assert!(late[what] <= most, "{what}: {} in the last week, at most {most}", late[what]);
+    }
 }
 
 /// What many runs came to.

@@ -397,6 +397,11 @@ impl World {
         self.watches.iter_mut().for_each(|watch| watch.dead = true);
     }
 
+    /// How many watches somebody listens to.
+    pub fn open_watches(&self) -> usize {
+        self.watches.iter().filter(|watch| !watch.lines.is_closed()).count()
+    }
+
     /// Watches of processes that are gone.
     pub fn forget_watches(&mut self) {
         self.watches.retain(|watch| !watch.lines.is_closed());
