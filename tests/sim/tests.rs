@@ -162,6 +162,17 @@ fn weights_that_were_edited_while_nobody_looked_are_not_held_against_the_candida
 }
 
 #[test]
+fn a_rollout_that_is_deleted_leaves_no_series_behind() {
+    let mut sim = Sim::new(11).serving();
+    let series = |sim: &Sim| sim.process.as_ref().unwrap().vitals.metrics.encode().matches(r#"name="digits""#).count();
+    assert_eq!(series(&sim), 1);
+    people::delete(&mut lock(&sim.world), &home());
+    assert!(sim.until(TimeDelta::minutes(2), Sim::is_gone), "{}", sim.story());
+    sim.run_for(TimeDelta::seconds(2));
+    assert_eq!(series(&sim), 0, "series of rollouts that are gone add up");
+}
+
+#[test]
 fn what_somebody_gave_a_candidate_by_hand_is_taken_back_before_anything_is_measured() {
     let mut sim = Sim::new(8).serving();
     sim.apply(&rollout("b"));
