@@ -58,6 +58,8 @@ pub struct Oracle {
     subjects: BTreeMap<Place, Subject>,
     /// The last instant that was looked at.
     looked: Option<DateTime<Utc>>,
+    /// The version of the objects that it saw.
+    seen: u64,
     pub(crate) minutes: BTreeMap<(i64, &'static str, String), usize>,
     /// Writes in minutes that were forgotten.
     counted: BTreeMap<&'static str, usize>,
@@ -356,8 +358,17 @@ pub fn written(world: &mut World, caller: &Caller, call: &Call, of: Resource) {
 /// How long a route may give more than was decided before it must have been lowered.
 const ABOVE: TimeDelta = TimeDelta::seconds(10);
 
-/// Every instant.
-pub fn watch(world: &mut World) {
+/// The longest time between two looks when nothing changes.
+const GLANCE: TimeDelta = TimeDelta::milliseconds(500);
+
+/// Every instant at which something changed, and now and then.
+pub fn watch(world: &mut World, stirred: bool) {
+    let (now, version) = (world.now, world.store.version());
+    let is_due = world.oracle.looked.is_none_or(|looked| now - looked >= GLANCE);
+    if !stirred && !is_due && world.oracle.seen == version {
+        return;
+    }
+    world.oracle.seen = version;
     above_intent(world);
     failed(world);
     shown(world);

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, MutexGuard};
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use espalier::clock::Clock;
@@ -326,13 +325,14 @@ impl Exchange for Line {
             let (defect, wait) = {
                 let mut world = self.look();
                 world.truth.queries += 1;
+                let (now, defect) = (world.now, world.truth.defect(world.now));
+                let slow = if defect == Some(Defect::Slow) { 1500 } else { 0 };
                 let wait = world.dice_for(crate::serve::mark(&[form.as_bytes()])).between(2, 9);
-                (world.truth.defect(world.now), Duration::from_millis(u64::try_from(wait).unwrap()))
+                (defect, (world.free_instant(now + TimeDelta::milliseconds(slow + wait)) - now).to_std().unwrap())
             };
             match defect {
                 Some(Defect::Down) => return Err("connection refused".to_owned()),
                 Some(Defect::Hangs) => std::future::pending::<()>().await,
-                Some(Defect::Slow) => tokio::time::sleep(Duration::from_millis(1500)).await,
                 _ => {}
             }
             tokio::time::sleep(wait).await;

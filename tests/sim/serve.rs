@@ -293,8 +293,9 @@ fn list(world: &World, call: &Call, of: Resource, namespace: Option<&str>) -> Do
     let more = all.len().saturating_sub(from + page.len());
     let token = if more > 0 { (from + page.len()).to_string() } else { String::new() };
     let metadata = json!({"resourceVersion": world.store.version().to_string(), "continue": token});
-    let list = json!({"apiVersion": of.group_version, "kind": format!("{}List", of.kind), "metadata": metadata, "items": page});
-    Done::Text(list.to_string().into_bytes())
+    let items = page.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let (version, kind) = (of.group_version, of.kind);
+    Done::Text(format!(r#"{{"apiVersion":"{version}","kind":"{kind}List","metadata":{metadata},"items":[{items}]}}"#).into_bytes())
 }
 
 fn watch(world: &mut World, call: &Call, of: Resource, namespace: Option<String>) -> Done {

@@ -280,18 +280,7 @@ impl Store {
     }
 
     fn commit(&mut self, of: Resource, live: &Value, mut next: Value, by: &Writer<'_>) -> Arc<Value> {
-        let content = |object: &Value| {
-            let mut map = object.as_object().cloned().unwrap_or_default();
-            // Slices count changes of their labels, too.
-            let meant = of == SLICES;
-            map.retain(|key, _| !["status", "apiVersion", "kind"].contains(&key.as_str()) && (meant || key != "metadata"));
-            if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.retain(|key, _| ["labels", "annotations"].contains(&key.as_str()));
-            }
-            Value::Object(map)
-        };
-        let moved = of.has_generation && content(live) != content(&next);
-        if moved {
+        if of.has_generation && !by.status && differs(of, live, &next) {
             next["metadata"]["generation"] = json!(live["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         }
         if by.dry_run {
@@ -340,6 +329,17 @@ impl Store {
             self.forgotten.insert(of, first.version);
         }
     }
+}
+
+/// Whether two versions of an object differ in what is counted as a new generation.
+fn differs(of: Resource, one: &Value, other: &Value) -> bool {
+    fn counted(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+        let fields = object.as_object().into_iter().flatten();
+        fields.filter(|(name, _)| !["status", "apiVersion", "kind", "metadata"].contains(&name.as_str()))
+    }
+    // Slices count changes of their labels, too.
+    let marks = of == SLICES && ["labels", "annotations"].into_iter().any(|name| one["metadata"].get(name) != other["metadata"].get(name));
+    marks || !counted(one).eq(counted(other))
 }
 
 /// Who manages the fields that somebody may ask about: the rules of a route, the pods of a workload. Atomic, as in the API.

@@ -1,7 +1,7 @@
 //! What is run: whole stories, every place to die, two leaders, and as many seeds as there is time for.
 //! `ESPALIER_SIM=nightly` runs 100,000 rollouts; `ESPALIER_SIM_SEEDS` says how many worlds, `ESPALIER_SIM_SEED` replays one with its trace,
 //! `ESPALIER_SIM_FIRST` ends at the first that fails, `ESPALIER_SIM_TWICE` says how many run twice to be compared, `ESPALIER_SIM_LEADERS` how many
-//! seeds two replicas get, and of the crash points every `ESPALIER_SIM_CRASHES`-th is tried.
+//! seeds two replicas get, of the crash points every `ESPALIER_SIM_CRASHES`-th is tried, and the soak lasts `ESPALIER_SIM_WEEKS`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -26,7 +26,7 @@ use crate::stories::{NAMESPACE, Sim, home, rollout};
 use crate::world::lock;
 
 /// Rollouts of an ordinary run.
-const ROLLOUTS: usize = 1000;
+const ROLLOUTS: usize = 5000;
 /// Rollouts of a nightly run.
 const NIGHTLY: usize = 100_000;
 

@@ -246,12 +246,14 @@ impl World {
 
     /// Everything that is due by `now` happens, in order.
     pub fn run_due(&mut self, now: DateTime<Utc>) {
+        let mut stirred = false;
         while let Some(entry) = self.agenda.first_entry() {
             if entry.key().0 > now {
                 break;
             }
             let ((when, ..), task) = entry.remove_entry();
             self.now = self.now.max(when);
+            stirred |= matches!(task, Task::Cluster(_) | Task::Scrape | Task::Script(_));
             match task {
                 Task::Cluster(look) => cluster::look(self, look),
                 Task::Scrape => crate::prometheus::scrape(self),
@@ -267,7 +269,7 @@ impl World {
         }
         self.now = self.now.max(now);
         self.follow_cues();
-        crate::oracle::watch(self);
+        crate::oracle::watch(self, stirred);
     }
 
     /// Somebody other than the operator changes something.
