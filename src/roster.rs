@@ -126,7 +126,9 @@ mod tests {
 
         fn list(&mut self, position: usize, cards: &[Card]) {
             self.tell(position, Event::Init);
-            cards.iter().for_each(|card| self.tell(position, Event::InitApply(card.clone())));
+            for card in cards {
+                self.tell(position, Event::InitApply(card.clone()));
+            }
             self.tell(position, Event::InitDone);
         }
 

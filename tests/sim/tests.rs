@@ -308,7 +308,7 @@ fn eight_weeks_keep_memory_series_and_status_bounded() {
     say(&format!("{} KiB are resident with a new process in the place of the old one", soak.anew));
     assert!(soak.problems.is_empty(), "{:#?}", soak.problems);
     // The first week or two fill lists that have a limit.
-    let (early, late) = (&soak.weeks[if soak.weeks.len() > 3 { 1 } else { 0 }], &soak.weeks[soak.weeks.len() - 1]);
+    let (early, late) = (&soak.weeks[usize::from(soak.weeks.len() > 3)], &soak.weeks[soak.weeks.len() - 1]);
     for (what, most) in soak::limits(early) {
         assert!(late[what] <= most, "{what}: {} in the last week, at most {most}", late[what]);
     }
