@@ -232,7 +232,9 @@ fn lists_that_are_never_answered_are_asked_again() {
     {
         let mut world = lock(&sim.world);
         let (from, until) = (world.now, world.now + TimeDelta::seconds(20));
-        world.faults.list.push(Fault { from, until, struck: Struck::Reads, percent: 60, effect: Effect::Hang });
+        for plural in ["services", "httproutes", "modelrollouts"] {
+            world.faults.list.push(Fault { from, until, struck: Struck::Of(plural), percent: 100, effect: Effect::Hang });
+        }
     }
     sim.elect = false;
     let sim = sim.serving();
