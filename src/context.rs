@@ -64,6 +64,12 @@ impl Context {
             self.metrics.dropped_wake();
         }
     }
+
+    /// Lets go of everything that is kept of a rollout that is gone.
+    pub fn forget(&self, key: &Key) {
+        self.tracker.forget(key);
+        self.metrics.forget(&key.namespace, &key.name);
+    }
 }
 
 /// The rollout as the owner of its children.

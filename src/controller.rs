@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -27,6 +27,7 @@ use crate::leader::{self, Leadership, Replica};
 use crate::metrics::Metrics;
 use crate::prometheus::{SecretSource, Servers};
 use crate::reconcile::{ReconcileError, reconcile};
+use crate::roster::{self, Roster};
 use crate::server::{self, Heartbeats, Readiness};
 use crate::stores::{FILL_TIMEOUT, Stores};
 use crate::tracker::{Key, Tracker};
@@ -191,16 +192,30 @@ async fn control(ctx: Arc<Context>, wakes: Wakes, readiness: Readiness) {
         }
     });
     let config = watcher::Config::default().timeout(60).page_size(50);
-    let rollouts = ctx.config.namespaces().into_iter().map(|namespace| {
+    let namespaces = ctx.config.namespaces();
+    let mut roster = Roster::new(store.clone(), &namespaces);
+    let watches = namespaces.into_iter().enumerate().map(|(position, namespace)| {
         let api: Api<Card> = match namespace {
             Some(namespace) => Api::namespaced(ctx.client.clone(), &namespace),
             None => Api::all(ctx.client.clone()),
         };
-        watcher(api, config.clone()).default_backoff().boxed()
+        watcher(api, config.clone()).default_backoff().map(move |event| (position, event)).boxed()
     });
-    let rollouts = futures::stream::select_all(rollouts).reflect(writer).applied_objects();
+    let events = futures::stream::select_all(watches).flat_map(move |(position, event)| {
+        let told = event.map_or_else(|error| vec![Err(error)], |event| roster.tell(position, event).into_iter().map(Ok).collect());
+        futures::stream::iter(told)
+    });
     let backoff = Backoff::default();
     let reset = backoff.clone();
+    let (over, left) = (backoff.clone(), Arc::clone(&ctx));
+    let rollouts = events.reflect(writer).inspect_ok(move |event| {
+        if let watcher::Event::Delete(card) = event {
+            // Nobody looks at what is gone, so that this is the last that is heard of it.
+            left.forget(&roster::key(card));
+            over.forget(&ObjectRef::from_obj(card));
+        }
+    });
+    let rollouts = rollouts.applied_objects();
     Controller::for_stream(rollouts, store)
         .with_config(ControllerConfig::default().concurrency(ctx.config.concurrency).debounce(Duration::from_millis(20)))
         .reconcile_on(wakes)

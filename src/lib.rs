@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod observe;
 pub mod prometheus;
 pub mod reconcile;
+pub mod roster;
 pub mod sampler;
 pub mod server;
 pub mod stores;

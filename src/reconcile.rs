@@ -88,6 +88,10 @@ pub async fn reconcile(object: Arc<Card>, ctx: Arc<Context>) -> Result<Action, R
         Err(panicked.into())
     });
     drop(working);
+    if !ctx.stores.may_have(&key) {
+        // It went while we looked, and what was kept of it at the end of the look came after its end.
+        ctx.forget(&key);
+    }
     ctx.metrics.reconciled(result.as_ref().err().map_or("ok", ReconcileError::category), started.elapsed());
     result
 }
@@ -111,8 +115,7 @@ async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {
         .await
         .map_err(|_| late("reading", observe::OBSERVE_TIMEOUT))??;
     let Some(mut seen) = seen else {
-        ctx.tracker.forget(key);
-        ctx.metrics.forget(&key.namespace, &key.name);
+        ctx.forget(key);
         return Ok(Action::await_change());
     };
     let judged = identity(&seen.observed.status, &seen.observed.uid).and_then(|identity| ctx.tracker.judgement(key, &identity));

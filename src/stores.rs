@@ -83,6 +83,11 @@ impl Stores {
         }
     }
 
+    /// Whether a rollout is there, as far as its watch knows; before that is filled every one may be.
+    pub fn may_have(&self, key: &Key) -> bool {
+        self.rollouts.get().is_none_or(|rollouts| rollouts.get(&ObjectRef::new(&key.name).within(&key.namespace)).is_some())
+    }
+
     /// Returns when every store but that of the rollouts has been filled once, and lets those go on who wait for that. For one task alone:
     /// kube's stores wake only the last of several that wait for them.
     pub async fn fill(&self) -> Result<(), WatchEnded> {

@@ -95,11 +95,11 @@ fn faults(world: &mut World, dice: &mut Dice, from: DateTime<Utc>, elects: bool)
 }
 
 /// A world with its cast, in which everything that was there before serves.
-fn stage(seed: u64, dice: &mut Dice, crowded: bool) -> (Sim, Vec<Role>, i64) {
+fn stage(seed: u64, dice: &mut Dice) -> (Sim, Vec<Role>, i64) {
     let mut sim = Sim::new(seed);
     sim.elect = dice.chance(25);
     let interval = *dice.pick(&[15, 15, 30]);
-    let number = if crowded { usize::try_from(dice.between(4, 9)).unwrap() } else { 1 };
+    let number = usize::try_from(dice.between(4, 9)).unwrap();
     let cast: Vec<Role> = (0..number).map(|number| Role::draw(number, dice)).collect();
     {
         let mut world = lock(&sim.world);
@@ -112,27 +112,17 @@ fn stage(seed: u64, dice: &mut Dice, crowded: bool) -> (Sim, Vec<Role>, i64) {
             world.say(&line);
             role.prepare(&mut world);
         }
-        for _ in 0..if crowded { dice.roll(3) } else { 0 } {
+        for _ in 0..dice.roll(3) {
             people::hostile(&mut world, dice);
         }
     }
     (sim, cast, interval)
 }
 
-/// Runs the story of this seed, with several rollouts.
+/// Runs the story of this seed; it is the same to the last byte each time.
 pub fn run(seed: u64) -> Report {
-    play(seed, true)
-}
-
-/// Runs the story of this seed with one rollout. It is the same to the last byte each time; of several that are due in the same instant, hash maps
-/// in the libraries choose the first.
-pub fn run_alone(seed: u64) -> Report {
-    play(seed, false)
-}
-
-fn play(seed: u64, crowded: bool) -> Report {
     let mut dice = Dice::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(7));
-    let (mut sim, cast, interval) = stage(seed, &mut dice, crowded);
+    let (mut sim, cast, interval) = stage(seed, &mut dice);
     let all = |sim: &Sim| {
         let world = lock(&sim.world);
         cast.iter().all(|role| role.is_prepared(&world))

@@ -68,11 +68,19 @@ pub struct Cluster {
     /// Whether the gateway refuses every route.
     pub gateway_refuses: bool,
     pods: u64,
+    /// Namespaces whose endpoints are about to be looked at.
+    stirred: BTreeSet<String>,
 }
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { models: BTreeMap::new(), gateway_delay: TimeDelta::milliseconds(120), gateway_refuses: false, pods: 0 }
+        Self {
+            models: BTreeMap::new(),
+            gateway_delay: TimeDelta::milliseconds(120),
+            gateway_refuses: false,
+            pods: 0,
+            stirred: BTreeSet::new(),
+        }
     }
 }
 
@@ -93,7 +101,7 @@ pub fn notice(world: &mut World, of: Resource, change: &Change) {
     if of == DEPLOYMENTS {
         soon(world, 60, Look::Deployment((namespace.clone(), name.clone())));
     }
-    if of == PODS || of == SERVICES {
+    if (of == PODS || of == SERVICES) && world.cluster.stirred.insert(namespace.clone()) {
         soon(world, 90, Look::Endpoints(namespace.clone()));
     }
     if of == PODS && change.what == "DELETED" {
@@ -220,6 +228,7 @@ fn selector_of(service: &Value) -> String {
 }
 
 fn endpoints(world: &mut World, namespace: &str) {
+    world.cluster.stirred.remove(namespace);
     let services: Vec<_> = world.store.list(SERVICES, Some(namespace)).cloned().collect();
     for service in services {
         let (name, selector) = (text(&service, "/metadata/name").to_owned(), selector_of(&service));

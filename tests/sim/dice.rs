@@ -10,6 +10,11 @@ impl Dice {
         Self(seed)
     }
 
+    /// Goes on as if this number had been drawn.
+    pub fn mix(&mut self, number: u64) {
+        self.0 = self.next() ^ number;
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -2,7 +2,6 @@
 //! Says what happens to a call; carries nothing out.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use http::Method;
@@ -42,8 +41,8 @@ impl Effect {
 
 /// What happens to one call.
 pub struct Fate {
-    pub before: Duration,
-    pub after: Duration,
+    pub before: TimeDelta,
+    pub after: TimeDelta,
     pub effect: Effect,
 }
 
@@ -109,9 +108,10 @@ impl Faults {
     }
 }
 
-/// Draws what happens to this call.
+/// Draws what happens to this call: by what it is and when it is sent, never by what was drawn before, since calls of one instant come in any order.
 pub fn fate(world: &mut World, call: &Call) -> Fate {
-    let mut latency = |least, most| Duration::from_millis(u64::try_from(world.dice.between(least, most)).unwrap());
+    let mut dice = world.dice_for(call.mark);
+    let mut latency = |least, most| TimeDelta::milliseconds(dice.between(least, most));
     let (before, after) = (latency(1, 4), latency(1, 3));
     let now = world.now;
     let plural = call.of.map_or("", |of| of.plural);
@@ -127,7 +127,7 @@ pub fn fate(world: &mut World, call: &Call) -> Fate {
     };
     let active: Vec<(u64, Effect)> =
         world.faults.list.iter().filter(|fault| strikes(fault)).map(|f| (f.percent, f.effect.clone())).collect();
-    let struck = active.into_iter().find(|(percent, _)| world.dice.chance(*percent)).map(|(_, effect)| effect);
+    let struck = active.into_iter().find(|(percent, _)| dice.chance(*percent)).map(|(_, effect)| effect);
     // An answer that is lost has done no harm to who only reads.
     let effect = match struck {
         Some(Effect::LoseReply(_)) if !call.is_write() => Effect::Hang,

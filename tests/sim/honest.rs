@@ -430,7 +430,7 @@ fn simulated() -> Client {
     let world = Arc::new(Mutex::new(world));
     let origin = tokio::time::Instant::now();
     let clock = Clock::of(move || at(0) + chrono::TimeDelta::from_std(origin.elapsed()).unwrap());
-    let caller = Caller { name: "honest".to_owned(), clock };
+    let caller = Caller { name: "honest".to_owned(), clock, on_agenda: false };
     let ticking = Arc::clone(&world);
     tokio::spawn(async move {
         loop {

@@ -36,7 +36,7 @@ impl Pair {
                 continue;
             }
             let thaws = self.frozen[index].take().is_some();
-            let mut process = self.replicas[index].take().unwrap_or_else(|| Process::start(&self.sim.world, name, true));
+            let mut process = self.replicas[index].take().unwrap_or_else(|| Process::start_replica(&self.sim.world, name));
             if thaws {
                 lock(&self.sim.world).say(&format!("{name} goes on"));
                 process.thaw();

@@ -26,6 +26,7 @@ mod process;
 mod prometheus;
 mod schema;
 mod serve;
+mod soak;
 mod store;
 mod stories;
 mod tests;

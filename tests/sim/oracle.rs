@@ -58,13 +58,41 @@ pub struct Oracle {
     subjects: BTreeMap<Place, Subject>,
     /// The last instant that was looked at.
     looked: Option<DateTime<Utc>>,
+    /// The version of the objects that it saw.
+    seen: u64,
     pub(crate) minutes: BTreeMap<(i64, &'static str, String), usize>,
+    /// Writes in minutes that were forgotten.
+    counted: BTreeMap<&'static str, usize>,
 }
 
 impl Oracle {
     /// What is known of the rollout at this place.
     pub fn of(&mut self, place: &Place) -> &mut Subject {
         self.subjects.entry(place.clone()).or_default()
+    }
+
+    /// Writes since [`Self::count_anew`], by resource.
+    pub fn writes_so_far(&self) -> BTreeMap<&'static str, usize> {
+        let mut all = self.counted.clone();
+        for ((_, plural, _), writes) in &self.minutes {
+            *all.entry(plural).or_default() += writes;
+        }
+        all
+    }
+
+    pub fn count_anew(&mut self) {
+        self.counted.clear();
+        self.minutes.clear();
+    }
+
+    /// Minutes that are over cannot have more writes.
+    pub fn forget_minutes(&mut self, now: DateTime<Utc>) {
+        let over = self.minutes.range(..(now.timestamp() / 60, "", String::new()));
+        let over: Vec<_> = over.map(|(minute, writes)| (minute.clone(), *writes)).collect();
+        for (minute, writes) in over {
+            *self.counted.entry(minute.1).or_default() += writes;
+            self.minutes.remove(&minute);
+        }
     }
 
     /// The highest exposure that any candidate has had, in percent.
@@ -330,8 +358,17 @@ pub fn written(world: &mut World, caller: &Caller, call: &Call, of: Resource) {
 /// How long a route may give more than was decided before it must have been lowered.
 const ABOVE: TimeDelta = TimeDelta::seconds(10);
 
-/// Every instant.
-pub fn watch(world: &mut World) {
+/// The longest time between two looks when nothing changes.
+const GLANCE: TimeDelta = TimeDelta::milliseconds(500);
+
+/// Every instant at which something changed, and now and then.
+pub fn watch(world: &mut World, stirred: bool) {
+    let (now, version) = (world.now, world.store.version());
+    let is_due = world.oracle.looked.is_none_or(|looked| now - looked >= GLANCE);
+    if !stirred && !is_due && world.oracle.seen == version {
+        return;
+    }
+    world.oracle.seen = version;
     above_intent(world);
     failed(world);
     shown(world);

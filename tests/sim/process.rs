@@ -51,8 +51,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts an operator called `name` at the world's time.
+    /// Starts the only operator at the world's time.
     pub fn start(world: &Shared, name: &str, elect: bool) -> Self {
+        Self::begin(world, name, elect, true)
+    }
+
+    /// Starts one of several operators, whose clocks are not quite the world's.
+    pub fn start_replica(world: &Shared, name: &str) -> Self {
+        Self::begin(world, name, true, false)
+    }
+
+    fn begin(world: &Shared, name: &str, elect: bool, on_agenda: bool) -> Self {
         let (now, seed) = {
             let mut world = lock(world);
             world.say(&format!("{name} starts"));
@@ -70,7 +79,7 @@ impl Process {
         let vitals = Vitals::default();
         let arguments = ["espalier", "--leader-elect", if elect { "true" } else { "false" }, "--pod-name", name];
         let config = CommandLine::parse_from(arguments).config;
-        let caller = Caller { name: name.to_owned(), clock: Clock::of(time) };
+        let caller = Caller { name: name.to_owned(), clock: Clock::of(time), on_agenda };
         let service = {
             let (world, caller) = (Arc::clone(world), caller.clone());
             service_fn(move |request| serve(Arc::clone(&world), caller.clone(), request))
@@ -79,12 +88,17 @@ impl Process {
         let ground = Ground {
             reader: Client::new(service, "default"),
             fenced: Box::new(move |fence| Box::pin(async move { Ok(Client::new(fence.layer(fenced), "default")) })),
-            servers: Servers::instead(Arc::new(Line(Arc::clone(world)))),
+            servers: Servers::instead(Arc::new(Line { world: Arc::clone(world), clock: Clock::of(time) })),
             replica: Replica { identity: format!("{name}_{seed:016x}"), clock },
         };
         let operator = runtime.spawn(operate(config, ground, vitals.clone(), std::future::pending()));
         drop(inside);
         Self { runtime, operator: Some(operator), world: Arc::clone(world), began: (now, origin), vitals, end: String::new() }
+    }
+
+    /// How many tasks the operator has.
+    pub fn tasks(&self) -> usize {
+        self.runtime.metrics().num_alive_tasks()
     }
 
     fn instant(&self, at: DateTime<Utc>) -> Instant {

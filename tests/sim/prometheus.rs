@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use espalier::clock::Clock;
 use espalier::prometheus::{Answer, Exchange, Server};
 use futures::future::BoxFuture;
 use rollout_core::route;
@@ -183,6 +183,33 @@ impl Truth {
         self.taken.get(place)
     }
 
+    /// Samples from before `old` are gone, and so are pods of which nothing is left.
+    pub fn forget(&mut self, old: DateTime<Utc>) {
+        let old = old.timestamp_millis();
+        for one in self.series.values_mut().flatten() {
+            one.samples.drain(..one.samples.partition_point(|(at, _)| *at < old));
+        }
+        let left: BTreeSet<usize> = self
+            .series
+            .get("up")
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .filter(|(_, one)| !one.samples.is_empty())
+            .map(|(slot, _)| slot)
+            .collect();
+        for (metric, all) in &mut self.series {
+            let each = if *metric == "answers_total" { 2 } else { 1 };
+            let mut place = 0..;
+            all.retain(|_| left.contains(&(place.next().unwrap_or(0) / each)));
+        }
+        self.slots.retain(|_, slot| left.contains(slot));
+        let places: BTreeMap<usize, usize> = left.iter().copied().zip(0..).collect();
+        self.slots.values_mut().for_each(|slot| *slot = places[slot]);
+        let slots = &self.slots;
+        self.counters.retain(|pod, _| slots.contains_key(pod));
+    }
+
     /// A pod's process began anew: its counters start from 0.
     pub fn restarted(&mut self, pod: &str) {
         self.counters.remove(pod);
@@ -278,25 +305,38 @@ impl Truth {
 }
 
 /// The operator's way to this Prometheus.
-pub struct Line(pub Shared);
+pub struct Line {
+    pub world: Shared,
+    /// The time of who asks.
+    pub clock: Clock,
+}
+
+impl Line {
+    fn look(&self) -> MutexGuard<'_, World> {
+        let mut world = lock(&self.world);
+        world.now = world.now.max(self.clock.now());
+        world
+    }
+}
 
 impl Exchange for Line {
     fn post<'a>(&'a self, _: &'a Server, _: &'a str, form: String) -> BoxFuture<'a, Result<Answer, String>> {
         Box::pin(async move {
             let (defect, wait) = {
-                let mut world = lock(&self.0);
+                let mut world = self.look();
                 world.truth.queries += 1;
-                let wait = world.truth.dice.between(2, 9);
-                (world.truth.defect(world.now), Duration::from_millis(u64::try_from(wait).unwrap()))
+                let (now, defect) = (world.now, world.truth.defect(world.now));
+                let slow = if defect == Some(Defect::Slow) { 1500 } else { 0 };
+                let wait = world.dice_for(crate::serve::mark(&[form.as_bytes()])).between(2, 9);
+                (defect, (world.free_instant(now + TimeDelta::milliseconds(slow + wait)) - now).to_std().unwrap())
             };
             match defect {
                 Some(Defect::Down) => return Err("connection refused".to_owned()),
                 Some(Defect::Hangs) => std::future::pending::<()>().await,
-                Some(Defect::Slow) => tokio::time::sleep(Duration::from_millis(1500)).await,
                 _ => {}
             }
             tokio::time::sleep(wait).await;
-            Ok(answer(&lock(&self.0), &form, defect))
+            Ok(answer(&self.look(), &form, defect))
         })
     }
 }

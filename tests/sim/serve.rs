@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tower::BoxError;
@@ -20,13 +21,16 @@ use crate::faults::{Effect, Fate};
 use crate::oracle;
 use crate::schema;
 use crate::store::{Refusal, Resource, SERVED, Writer, selected, text};
-use crate::world::{Shared, World, lock};
+use crate::world::{Shared, Task, World, lock};
 
 /// Who calls.
 #[derive(Clone)]
 pub struct Caller {
     pub name: String,
     pub clock: Clock,
+    /// Whether the world's agenda brings its calls and its answers. Else it waits by its own clock, so that what a frozen process had on its way
+    /// arrives after it goes on.
+    pub on_agenda: bool,
 }
 
 /// One call, understood.
@@ -40,12 +44,16 @@ pub struct Call {
     pub subresource: String,
     pub query: BTreeMap<String, String>,
     pub body: Value,
+    /// A number that the same request always has: of several in one instant it says which comes first.
+    pub mark: u64,
 }
 
 impl Call {
     async fn read(request: Request<Body>) -> Result<Self, BoxError> {
         let (parts, body) = request.into_parts();
-        let body = serde_json::from_slice(&body.collect().await?.to_bytes()).unwrap_or(Value::Null);
+        let bytes = body.collect().await?.to_bytes();
+        let mark = mark(&[parts.method.as_str().as_bytes(), parts.uri.to_string().as_bytes(), &bytes]);
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         let path = parts.uri.path().to_owned();
         let pairs = reqwest::Url::parse(&format!("http://api{}", parts.uri))?;
         let query = pairs.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect();
@@ -58,6 +66,7 @@ impl Call {
             subresource: String::new(),
             query,
             body,
+            mark,
         };
         call.place(&path);
         Ok(call)
@@ -101,28 +110,69 @@ impl Call {
     }
 }
 
+/// A number from texts that is the same on every machine (FNV-1a, Fowler, Noll & Vo 1991).
+pub fn mark(texts: &[&[u8]]) -> u64 {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    texts.iter().fold(0xcbf2_9ce4_8422_2325, |hash, text| fold(text.iter().fold(hash, fold), &0xff))
+}
+
 /// Answers one request, or never.
-pub async fn serve(world: Shared, caller: Caller, request: Request<Body>) -> Result<Response<Answer>, BoxError> {
+pub async fn serve(world: Shared, caller: Caller, request: Request<Body>) -> Outcome {
     let call = Call::read(request).await?;
-    let fate = {
+    let (reply, answer) = oneshot::channel();
+    let slow = {
         let mut world = lock(&world);
         world.now = world.now.max(caller.clock.now());
         world.calls += 1;
         oracle::sent(&mut world, &caller, &call);
-        crate::faults::fate(&mut world, &call)
+        let fate = crate::faults::fate(&mut world, &call);
+        if caller.on_agenda {
+            let (when, mark) = (world.now + fate.before, call.mark);
+            world.schedule_in_turn(when, mark, Task::Arrive(Box::new(Coming { caller, call, fate, reply })));
+            None
+        } else {
+            Some((caller, call, fate))
+        }
     };
-    tokio::time::sleep(fate.before).await;
+    let Some((caller, call, fate)) = slow else {
+        return match answer.await {
+            Ok(outcome) => outcome,
+            Err(_) => std::future::pending().await,
+        };
+    };
+    tokio::time::sleep(fate.before.to_std()?).await;
     let outcome = {
         let mut world = lock(&world);
         world.now = world.now.max(caller.clock.now());
         if world.crashed { None } else { arrive(&mut world, &caller, &call, &fate) }
     };
     let Some(outcome) = outcome else { return std::future::pending().await };
-    tokio::time::sleep(fate.after).await;
+    tokio::time::sleep(fate.after.to_std()?).await;
     outcome
 }
 
-type Outcome = Result<Response<Answer>, BoxError>;
+pub type Outcome = Result<Response<Answer>, BoxError>;
+
+/// A call on its way to the server.
+pub struct Coming {
+    caller: Caller,
+    call: Call,
+    fate: Fate,
+    reply: oneshot::Sender<Outcome>,
+}
+
+/// A call reaches the server; its answer goes back after a while, alone in its instant: of two that came together, the libraries' hash maps would
+/// choose who goes on first.
+pub fn come(world: &mut World, coming: Coming) {
+    let Coming { caller, call, fate, reply } = coming;
+    if world.crashed || reply.is_closed() {
+        return;
+    }
+    if let Some(outcome) = arrive(world, &caller, &call, &fate) {
+        let when = world.free_instant(world.now + fate.after);
+        world.schedule(when, Task::Reply { reply, outcome });
+    }
+}
 
 /// What happens at the server; `None` when no answer will ever come.
 fn arrive(world: &mut World, caller: &Caller, call: &Call, fate: &Fate) -> Option<Outcome> {
@@ -243,8 +293,9 @@ fn list(world: &World, call: &Call, of: Resource, namespace: Option<&str>) -> Do
     let more = all.len().saturating_sub(from + page.len());
     let token = if more > 0 { (from + page.len()).to_string() } else { String::new() };
     let metadata = json!({"resourceVersion": world.store.version().to_string(), "continue": token});
-    let list = json!({"apiVersion": of.group_version, "kind": format!("{}List", of.kind), "metadata": metadata, "items": page});
-    Done::Text(list.to_string().into_bytes())
+    let items = page.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let (version, kind) = (of.group_version, of.kind);
+    Done::Text(format!(r#"{{"apiVersion":"{version}","kind":"{kind}List","metadata":{metadata},"items":[{items}]}}"#).into_bytes())
 }
 
 fn watch(world: &mut World, call: &Call, of: Resource, namespace: Option<String>) -> Done {

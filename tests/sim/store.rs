@@ -110,6 +110,8 @@ pub struct Store {
     objects: BTreeMap<Resource, BTreeMap<Place, Arc<Value>>>,
     logs: BTreeMap<Resource, VecDeque<Change>>,
     version: u64,
+    /// The last change of each resource that no watch is told of any more.
+    forgotten: BTreeMap<Resource, u64>,
     uids: u64,
     /// Rollouts whose default status is told and not kept yet: the first write keeps it.
     unsaved: BTreeSet<Place>,
@@ -133,8 +135,17 @@ impl Store {
     /// What changed after `version`; `None` when that is too long ago to tell.
     pub fn since(&self, of: Resource, version: u64) -> Option<Vec<Change>> {
         let Some(log) = self.logs.get(&of) else { return Some(Vec::new()) };
-        let forgotten = log.len() >= LOG && log.front().is_some_and(|first| first.version > version + 1);
-        (!forgotten).then(|| log.iter().filter(|change| change.version > version).cloned().collect())
+        let is_known = self.forgotten.get(&of).is_none_or(|forgotten| version >= *forgotten);
+        is_known.then(|| log.iter().filter(|change| change.version > version).cloned().collect())
+    }
+
+    /// All but the last `left` changes of each resource are forgotten, as a server does every few minutes.
+    pub fn compact(&mut self, left: usize) {
+        for (of, log) in &mut self.logs {
+            if let Some(last) = log.drain(..log.len().saturating_sub(left)).next_back() {
+                self.forgotten.insert(*of, last.version);
+            }
+        }
     }
 
     pub fn last_change(&self, of: Resource) -> Option<&Change> {
@@ -269,18 +280,7 @@ impl Store {
     }
 
     fn commit(&mut self, of: Resource, live: &Value, mut next: Value, by: &Writer<'_>) -> Arc<Value> {
-        let content = |object: &Value| {
-            let mut map = object.as_object().cloned().unwrap_or_default();
-            // Slices count changes of their labels, too.
-            let meant = of == SLICES;
-            map.retain(|key, _| !["status", "apiVersion", "kind"].contains(&key.as_str()) && (meant || key != "metadata"));
-            if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.retain(|key, _| ["labels", "annotations"].contains(&key.as_str()));
-            }
-            Value::Object(map)
-        };
-        let moved = of.has_generation && content(live) != content(&next);
-        if moved {
+        if of.has_generation && !by.status && differs(of, live, &next) {
             next["metadata"]["generation"] = json!(live["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         }
         if by.dry_run {
@@ -323,10 +323,23 @@ impl Store {
     fn log(&mut self, of: Resource, what: &'static str, object: Arc<Value>) {
         let log = self.logs.entry(of).or_default();
         log.push_back(Change { version: self.version, what, object });
-        if log.len() > LOG {
-            log.pop_front();
+        if log.len() > LOG
+            && let Some(first) = log.pop_front()
+        {
+            self.forgotten.insert(of, first.version);
         }
     }
+}
+
+/// Whether two versions of an object differ in what is counted as a new generation.
+fn differs(of: Resource, one: &Value, other: &Value) -> bool {
+    fn counted(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+        let fields = object.as_object().into_iter().flatten();
+        fields.filter(|(name, _)| !["status", "apiVersion", "kind", "metadata"].contains(&name.as_str()))
+    }
+    // Slices count changes of their labels, too.
+    let marks = of == SLICES && ["labels", "annotations"].into_iter().any(|name| one["metadata"].get(name) != other["metadata"].get(name));
+    marks || !counted(one).eq(counted(other))
 }
 
 /// Who manages the fields that somebody may ask about: the rules of a route, the pods of a workload. Atomic, as in the API.

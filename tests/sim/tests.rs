@@ -1,7 +1,7 @@
 //! What is run: whole stories, every place to die, two leaders, and as many seeds as there is time for.
 //! `ESPALIER_SIM=nightly` runs 100,000 rollouts; `ESPALIER_SIM_SEEDS` says how many worlds, `ESPALIER_SIM_SEED` replays one with its trace,
-//! `ESPALIER_SIM_FIRST` ends at the first that fails, `ESPALIER_SIM_LEADERS` says how many seeds two replicas get, and of the crash points every
-//! `ESPALIER_SIM_CRASHES`-th is tried.
+//! `ESPALIER_SIM_FIRST` ends at the first that fails, `ESPALIER_SIM_TWICE` says how many run twice to be compared, `ESPALIER_SIM_LEADERS` how many
+//! seeds two replicas get, of the crash points every `ESPALIER_SIM_CRASHES`-th is tried, and the soak lasts `ESPALIER_SIM_WEEKS`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -20,6 +20,7 @@ use crate::leaders;
 use crate::oracle::Harm;
 use crate::people;
 use crate::prometheus::{DEFECTS, Defect};
+use crate::soak;
 use crate::store::ROLLOUTS as OBJECTS;
 use crate::stories::{NAMESPACE, Sim, home, rollout};
 use crate::world::lock;
@@ -110,11 +111,12 @@ fn a_candidate_does_not_rise_while_measurements_are_broken_in_any_way() {
 
 #[test]
 fn the_same_seed_is_the_same_run_byte_for_byte() {
-    on_all_processors(0..8, |seed| {
-        let (one, other) = (chaos::run_alone(seed), chaos::run_alone(seed));
-        let differs = one.trace.iter().zip(&other.trace).find(|(a, b)| a != b);
-        assert_eq!(differs, None, "seed {seed}");
-        assert_eq!(one.trace.len(), other.trace.len(), "seed {seed}");
+    let seeds = number("ESPALIER_SIM_TWICE").unwrap_or(if is_nightly() { 500 } else { 8 });
+    on_all_processors(0..seeds, |seed| {
+        let (one, other) = (chaos::run(seed), chaos::run(seed));
+        let same = one.trace.iter().zip(&other.trace).take_while(|(a, b)| a == b).count();
+        let rest = |run: &Report| run.trace.iter().skip(same.saturating_sub(2)).take(5).cloned().collect::<Vec<_>>();
+        assert!(same == one.trace.len().max(other.trace.len()), "seed {seed}: {:#?}\nand then {:#?}", rest(&one), rest(&other));
     });
 }
 
@@ -157,6 +159,17 @@ fn weights_that_were_edited_while_nobody_looked_are_not_held_against_the_candida
     }
     let promoted = sim.until(TimeDelta::minutes(40), |sim| sim.serves("b") && sim.settled());
     assert!(promoted && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+}
+
+#[test]
+fn a_rollout_that_is_deleted_leaves_no_series_behind() {
+    let mut sim = Sim::new(11).serving();
+    let series = |sim: &Sim| sim.process.as_ref().unwrap().vitals.metrics.encode().matches(r#"name="digits""#).count();
+    assert_eq!(series(&sim), 1);
+    people::delete(&mut lock(&sim.world), &home());
+    assert!(sim.until(TimeDelta::minutes(2), Sim::is_gone), "{}", sim.story());
+    sim.run_for(TimeDelta::seconds(2));
+    assert_eq!(series(&sim), 0, "series of rollouts that are gone add up");
 }
 
 #[test]
@@ -219,7 +232,9 @@ fn lists_that_are_never_answered_are_asked_again() {
     {
         let mut world = lock(&sim.world);
         let (from, until) = (world.now, world.now + TimeDelta::seconds(20));
-        world.faults.list.push(Fault { from, until, struck: Struck::Reads, percent: 60, effect: Effect::Hang });
+        for plural in ["services", "httproutes", "modelrollouts"] {
+            world.faults.list.push(Fault { from, until, struck: Struck::Of(plural), percent: 100, effect: Effect::Hang });
+        }
     }
     sim.elect = false;
     let sim = sim.serving();
@@ -268,6 +283,37 @@ fn of_two_replicas_one_writes_and_nothing_is_lost_when_it_freezes_or_dies() {
         assert!(problems.is_empty(), "seed {seed}: {problems:?}\n{trace}");
     });
     say(&format!("{seeds} stories of two replicas with {} changes of the leader", changes.into_inner()));
+}
+
+/// How long the soak lasts, in weeks.
+fn weeks() -> i64 {
+    number("ESPALIER_SIM_WEEKS").map_or(if is_nightly() { 8 } else { 2 }, |weeks| i64::try_from(weeks).unwrap())
+}
+
+#[test]
+fn eight_weeks_keep_memory_series_and_status_bounded() {
+    // Memory is that of a process, so it has one of its own, which gives back what it does not use.
+    if std::env::var_os("ESPALIER_SIM_ALONE").is_none() {
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        alone.args(["tests::eight_weeks_keep_memory_series_and_status_bounded", "--exact", "--nocapture"]);
+        alone.env("ESPALIER_SIM_ALONE", "1").env("MALLOC_ARENA_MAX", "1").env("MALLOC_TRIM_THRESHOLD_", "65536");
+        let done = alone.output().unwrap();
+        let told = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        told.lines().filter(|line| line.starts_with("sim: ")).for_each(|line| say(line.trim_start_matches("sim: ")));
+        assert!(done.status.success(), "{told}");
+        return;
+    }
+    let began = Instant::now();
+    let soak = soak::weeks(weeks());
+    soak.table().lines().for_each(say);
+    say(&format!("{:?} in {} weeks, in {:.1} s", soak.stories, soak.weeks.len(), began.elapsed().as_secs_f64()));
+    say(&format!("{} KiB are resident with a new process in the place of the old one", soak.anew));
+    assert!(soak.problems.is_empty(), "{:#?}", soak.problems);
+    // The first week or two fill lists that have a limit.
+    let (early, late) = (&soak.weeks[usize::from(soak.weeks.len() > 3)], &soak.weeks[soak.weeks.len() - 1]);
+    for (what, most) in soak::limits(early) {
+        assert!(late[what] <= most, "{what}: {} in the last week, at most {most}", late[what]);
+    }
 }
 
 /// What many runs came to.

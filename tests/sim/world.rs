@@ -1,7 +1,7 @@
 //! The world of one simulated run: the API server's objects, the watches on them, what is due when, faults, and a readable trace of every call.
 //! Moves nothing by itself: [`crate::process`] lets time pass, [`crate::serve`] brings the calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,12 +10,14 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use crate::cluster::{self, Cluster};
 use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::oracle::Oracle;
 use crate::prometheus::Truth;
+use crate::serve::{Coming, Outcome};
 use crate::store::{Change, Place, ROLLOUTS, ROUTES, Refusal, Resource, Store, Writer, place, selected, text};
 
 /// When every run begins.
@@ -34,6 +36,10 @@ pub enum Task {
     Deliver { watch: u64, line: Arc<Vec<u8>> },
     /// A watch ends, as its client asked for.
     Close { watch: u64 },
+    /// A call reaches the server.
+    Arrive(Box<Coming>),
+    /// Its answer reaches who called.
+    Reply { reply: oneshot::Sender<Outcome>, outcome: Outcome },
     /// Somebody does something.
     Script(Box<dyn FnOnce(&mut World) + Send>),
 }
@@ -89,7 +95,11 @@ pub struct World {
     pub happened: BTreeMap<String, usize>,
     cues: Vec<Cue>,
     cued: u64,
-    agenda: BTreeMap<(DateTime<Utc>, u64), Task>,
+    /// What is due, by time, then by turn within the instant, then as it came.
+    agenda: BTreeMap<(DateTime<Utc>, u64, u64), Task>,
+    /// Instants at which an answer arrives.
+    taken: BTreeSet<DateTime<Utc>>,
+    seed: u64,
     watches: Vec<Watch>,
     sequence: u64,
 }
@@ -124,6 +134,8 @@ impl World {
             cues: Vec::new(),
             cued: 0,
             agenda: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            seed,
             watches: Vec::new(),
             sequence: 0,
         };
@@ -148,12 +160,33 @@ impl World {
 
     /// Has this happen at `when`, or now if that is past.
     pub fn schedule(&mut self, when: DateTime<Utc>, task: Task) {
+        self.schedule_in_turn(when, 0, task);
+    }
+
+    /// The same after everything of that instant with a smaller `turn`, whichever was scheduled first.
+    pub fn schedule_in_turn(&mut self, when: DateTime<Utc>, turn: u64, task: Task) {
         self.sequence += 1;
         let first = self.due();
-        self.agenda.insert((when.max(self.now), self.sequence), task);
+        self.agenda.insert((when.max(self.now), turn, self.sequence), task);
         if first.is_none_or(|first| when < first) {
             self.bell.notify_one();
         }
+    }
+
+    /// The first instant from `when` on at which nobody gets an answer yet; it is taken now.
+    pub fn free_instant(&mut self, mut when: DateTime<Utc>) -> DateTime<Utc> {
+        self.taken = self.taken.split_off(&self.now);
+        while !self.taken.insert(when) {
+            when += TimeDelta::milliseconds(1);
+        }
+        when
+    }
+
+    /// Dice for something that happens now and is known by `mark`: they do not depend on what else happened in this instant.
+    pub fn dice_for(&self, mark: u64) -> Dice {
+        let mut dice = Dice::new(self.seed ^ mark);
+        dice.mix(u64::try_from(self.now.timestamp_millis()).unwrap());
+        dice
     }
 
     pub fn after(&mut self, wait: TimeDelta, task: Task) {
@@ -208,28 +241,35 @@ impl World {
 
     /// When the next thing happens.
     pub fn due(&self) -> Option<DateTime<Utc>> {
-        self.agenda.first_key_value().map(|((when, _), _)| *when)
+        self.agenda.first_key_value().map(|((when, ..), _)| *when)
     }
 
     /// Everything that is due by `now` happens, in order.
     pub fn run_due(&mut self, now: DateTime<Utc>) {
+        let mut stirred = false;
         while let Some(entry) = self.agenda.first_entry() {
             if entry.key().0 > now {
                 break;
             }
-            let ((when, _), task) = entry.remove_entry();
+            let ((when, ..), task) = entry.remove_entry();
             self.now = self.now.max(when);
+            stirred |= matches!(task, Task::Cluster(_) | Task::Scrape | Task::Script(_));
             match task {
                 Task::Cluster(look) => cluster::look(self, look),
                 Task::Scrape => crate::prometheus::scrape(self),
                 Task::Deliver { watch, line } => self.deliver(watch, &line),
                 Task::Close { watch } => self.close(watch),
+                Task::Arrive(coming) => crate::serve::come(self, *coming),
+                Task::Reply { reply, outcome } => {
+                    // Who has waited for long enough, or is gone, hears nothing.
+                    let _ = reply.send(outcome);
+                }
                 Task::Script(act) => act(self),
             }
         }
         self.now = self.now.max(now);
         self.follow_cues();
-        crate::oracle::watch(self);
+        crate::oracle::watch(self, stirred);
     }
 
     /// Somebody other than the operator changes something.
@@ -357,6 +397,11 @@ impl World {
     /// Watches that fall silent without an end, and those whose processes are gone.
     pub fn silence_watches(&mut self) {
         self.watches.iter_mut().for_each(|watch| watch.dead = true);
+    }
+
+    /// How many watches somebody listens to.
+    pub fn open_watches(&self) -> usize {
+        self.watches.iter().filter(|watch| !watch.lines.is_closed()).count()
     }
 
     /// Watches of processes that are gone.
