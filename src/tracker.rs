@@ -231,7 +231,7 @@ impl Tracker {
 
     /// What to ask each server at the instant `at`.
     pub fn questions(&self, at: DateTime<Utc>) -> Questions {
-        ask(&self.lock(), |t| is_due(&t.watched.plan, at), Evidence::queries)
+        ask(&self.lock(), |t| !t.catching_up && is_due(&t.watched.plan, at), Evidence::queries)
     }
 
     /// What to ask each server at `at`, between two instants.
@@ -404,7 +404,7 @@ fn ask(
     queries: impl Fn(&Plan, &Arms) -> BTreeSet<Query>,
 ) -> Questions {
     let mut asked = Questions::new();
-    for (key, tracked) in rollouts.iter().filter(|(_, t)| !t.catching_up && concerns(t)) {
+    for (key, tracked) in rollouts.iter().filter(|(_, t)| concerns(t)) {
         let watched = &tracked.watched;
         let wanted = queries(&watched.plan, &watched.arms);
         if wanted.is_empty() {

@@ -163,6 +163,24 @@ fn a_crossing_between_instants_sends_one_rollback_and_whoever_decides_next_knows
 }
 
 #[test]
+fn a_crossing_is_seen_while_minutes_of_history_are_being_read() {
+    let tracker = Tracker::default();
+    let watched = watched("1s", 10);
+    tracker.watch(&key("digits"), watched.clone());
+    for second in [1_000, 2_000] {
+        let answers = answers(&tracker.questions(time(second)), time(second - 10), 0.0);
+        tracker.absorb(&watched.server, time(second), time(second), |_| Arc::clone(&answers));
+    }
+    assert_eq!(tracker.behind(time(60_000)).len(), 1);
+    assert!(tracker.questions(time(60_000)).is_empty(), "it is not judged over the gap");
+    for (at, value, crossings) in [(time(60_000), 0.0, 0), (time(60_250), 1.0, 1)] {
+        let seen = answers(&tracker.glances(at), at - TimeDelta::milliseconds(10), value);
+        assert_eq!(tracker.glance(&watched.server, at, |_| Arc::clone(&seen)).len(), crossings, "{at}");
+    }
+    assert!(tracker.is_escaping(&key("digits")));
+}
+
+#[test]
 fn rollouts_with_a_gap_are_read_together_and_those_with_days_apart() {
     let tracker = Tracker::default();
     for (name, started) in [("new", 0), ("minute", -60_000), ("minutes", -120_000), ("day", -86_400_000)] {

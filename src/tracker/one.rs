@@ -30,11 +30,12 @@ pub(super) struct Tracked {
 }
 
 impl Tracked {
-    /// Instants are not glanced at: everything is read there anyway.
+    /// Instants are not glanced at: everything is read there anyway. Unless history is being folded in, which may take minutes: what one sample can
+    /// cross needs none.
     pub fn is_glanced_at(&self, at: DateTime<Utc>) -> bool {
         let plan = &self.watched.plan;
         let exposed = self.watched.exposure > Exposure::ZERO;
-        exposed && !self.catching_up && !self.escaping && is_multiple(at, between(plan)) && !is_due(plan, at)
+        exposed && !self.escaping && is_multiple(at, between(plan)) && (self.catching_up || !is_due(plan, at))
     }
 
     pub fn is_behind(&self, now: DateTime<Utc>) -> bool {
