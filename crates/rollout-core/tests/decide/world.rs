@@ -472,6 +472,7 @@ impl World {
             assert_eq!(sum, 100, "weights sum to 100");
         }
         self.set_route(object.clone());
+        self.changed_by("espalier");
         let candidate = self.status.candidate.as_ref().map(|c| (c.revision.to_string(), self.share(&c.service)));
         if let Some((revision, share)) = candidate
             && self.exposures.last() != Some(&(revision.clone(), share))
@@ -501,8 +502,15 @@ impl World {
         self.foreign = true;
         let mut object = self.route.clone().unwrap();
         edit(&mut object);
-        object["metadata"]["managedFields"] = json!([{"manager": "kubectl-edit", "fieldsV1": {"f:spec": {"f:rules": {}}}}]);
         self.set_route(object);
+        self.changed_by("kubectl-edit");
+    }
+
+    fn changed_by(&mut self, manager: &str) {
+        let time = self.now.to_rfc3339();
+        if let Some(route) = &mut self.route {
+            route["metadata"]["managedFields"] = json!([{"manager": manager, "time": time, "fieldsV1": {"f:spec": {"f:rules": {}}}}]);
+        }
     }
 
     /// Name of the control Service of what serves.
