@@ -286,7 +286,7 @@ fn harm_rolls_back_under_the_pinned_policy_when_the_live_one_is_gone() {
     let mut world = trial();
     world.run_until("there", |w| w.is_at(1, 1));
     world.policy = None;
-    world.judge = crate::fixtures::harm_at(1, 1, 0);
+    world.judge = harm_at(1, 1, 0);
     world.run_until("off", |w| !w.status.rejected.is_empty());
     assert_eq!(world.share(&b()), 0);
 }

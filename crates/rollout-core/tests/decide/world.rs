@@ -32,6 +32,7 @@ pub struct Workload {
     pub ready: i32,
     pub ready_at: Option<DateTime<Utc>>,
     pub tripped: Option<Cause>,
+    pub tripped_at: Option<DateTime<Utc>>,
 }
 
 /// Where the process dies: at the `at`-th write, counted over the whole story.
@@ -207,6 +208,7 @@ impl World {
             pods: BTreeMap::new(),
             cause: (w.ready < w.desired).then(|| Cause { reason: "Pulling".into(), message: "the image is being pulled".into() }),
             tripped: w.tripped.clone(),
+            tripped_at: w.tripped_at,
         };
         Observed {
             namespace: "ns".into(),
