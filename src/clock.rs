@@ -108,7 +108,7 @@ mod tests {
             Clock::of(move || DateTime::UNIX_EPOCH + elapsed(start) + TimeDelta::seconds(1_800_000_000 + read.load(Ordering::Relaxed)));
         let mut watchdog = Watchdog::of(&clock);
         let (tenure, began) = (Tenure::by(&clock), clock.now());
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
         assert_eq!((watchdog.jump(), tenure.since()), (None, began));
         skew.store(900, Ordering::Relaxed);
         assert_eq!((watchdog.jump(), watchdog.jump()), (Some(TimeDelta::seconds(900)), None));
