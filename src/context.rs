@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use kube::Client;
 use kube::runtime::reflector::ObjectRef;
 use rollout_core::observed::Observed;
 use tokio::sync::mpsc;
 
 use crate::card::Card;
-use crate::clock::Clock;
+use crate::clock::{Clock, Tenure};
 use crate::config::Config;
 use crate::events::Events;
 use crate::lane::Lane;
@@ -31,8 +30,8 @@ pub struct Context {
     pub client: Client,
     /// The time of day.
     pub clock: Clock,
-    /// When this process began to act.
-    pub since: DateTime<Utc>,
+    /// Since when this process acts by this clock.
+    pub tenure: Tenure,
     /// How the operator was started.
     pub config: Config,
     /// What watches keep.

@@ -18,7 +18,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::card::Card;
 use crate::client::FenceLayer;
-use crate::clock::Clock;
+use crate::clock::{Clock, Tenure};
 use crate::config::Config;
 use crate::context::{Context, WAKE_QUEUE};
 use crate::events::Events;
@@ -158,7 +158,7 @@ fn context(
     }));
     let wakes = futures::stream::select(UnboundedReceiverStream::new(followed), ReceiverStream::new(waked)).boxed();
     let ctx = Context {
-        since: clock.now(),
+        tenure: Tenure::by(&clock),
         secrets: SecretSource::new(client.clone()),
         events: Events::start(client.clone(), Arc::clone(&metrics), clock.clone()),
         stores,

@@ -104,7 +104,7 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
         route,
         preflight,
         checkpoint: None,
-        acting_since: ctx.since,
+        acting_since: ctx.tenure.since(),
         status,
     };
     Ok(Some(Seen { object, observed, plan, policy: found, foreign }))

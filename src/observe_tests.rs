@@ -79,7 +79,7 @@ async fn context(answers: &[(&'static str, Value)]) -> (Context, Arc<Mutex<World
     tokio::spawn(wakes.for_each(|_| std::future::ready(())));
     stores.fill().await.unwrap();
     let context = Context {
-        since: Utc::now(),
+        tenure: crate::clock::Tenure::by(&Clock::system()),
         secrets: SecretSource::new(client.clone()),
         events: Events::start(client.clone(), Arc::clone(&metrics), Clock::system()),
         stores,

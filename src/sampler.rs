@@ -8,8 +8,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use rollout_core::evidence::{Evidence, HISTORY_SPAN, History, Query, Reading, Readings};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
+use crate::clock::Watchdog;
 use crate::contain::contained_future;
 use crate::context::Context;
 use crate::lane;
@@ -34,9 +35,16 @@ pub async fn run(ctx: Arc<Context>) {
 }
 
 async fn at_instants(ctx: &Arc<Context>) {
+    let mut watchdog = Watchdog::of(&ctx.clock);
     loop {
         let at = wait_for(ctx, Tracker::next_instant).await;
         ctx.beats.beat("sampler");
+        if let Some(by) = watchdog.jump() {
+            warn!(seconds = by.num_seconds(), "the clock was set; every step begins anew");
+            ctx.tracker.clock_was_set(ctx.clock.now());
+            // The moment that was waited for is one of the old clock.
+            continue;
+        }
         if ctx.leadership.may_write() {
             // First, so that what came in with a gap is not judged over it.
             catch_up(ctx);

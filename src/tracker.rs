@@ -160,6 +160,15 @@ impl Tracker {
         self.lock().remove(key);
     }
 
+    /// The clock was set, and shows `now`: what was measured by the old one is not time at a step.
+    pub fn clock_was_set(&self, now: DateTime<Utc>) {
+        for tracked in self.lock().values_mut() {
+            if let Err(panicked) = contained(|| tracked.clock_was_set(now)) {
+                tracked.begin_anew(now, &panicked);
+            }
+        }
+    }
+
     /// Watches a rollout as the reconciler sees it now; evidence of the same attempt goes on.
     pub fn watch(&self, key: &Key, mut watched: Watched) {
         watched.plan = self.shared(watched.plan);

@@ -282,6 +282,41 @@ fn users_leave_a_candidate_whose_looks_panic_time_and_again() {
 }
 
 #[test]
+fn a_candidate_is_judged_again_at_once_when_the_clock_is_put_back() {
+    let tracker = Tracker::default();
+    tracker.watch(&key("a"), watched("1s", 10));
+    let server = watched("1s", 10).server;
+    let absorb = |at: DateTime<Utc>, nan: f64| {
+        let readings = answers(&tracker.questions(at), at, nan);
+        tracker.absorb(&server, at, at, |_| Arc::clone(&readings)).into_iter().any(|outcome| outcome.failure.is_some())
+    };
+    absorb(time(900_000), 0.0);
+    absorb(time(901_000), 0.0);
+    let harm = (2..8).any(|second| absorb(time(second * 1_000), f64::from(u8::from(second > 4))));
+    assert!(harm, "harm is found before the clock shows again what it has shown");
+}
+
+#[test]
+fn time_that_only_the_clock_made_is_not_time_at_a_step() {
+    let tracker = Tracker::default();
+    tracker.watch(&key("a"), watched("15s", 10));
+    let server = watched("15s", 10).server;
+    let absorb = |at: DateTime<Utc>| {
+        let readings = answers(&tracker.questions(at), at, 0.0);
+        tracker.absorb(&server, at, at, |_| Arc::clone(&readings));
+    };
+    let judged = || tracker.judgement(&key("a"), &watched("15s", 10).identity).map(|(judgement, _)| judgement.step_judged);
+    absorb(time(15_000));
+    absorb(time(30_000));
+    tracker.clock_was_set(time(125_000));
+    assert_eq!(judged(), None, "nothing is decided on what was judged by the old clock");
+    absorb(time(135_000));
+    assert!(judged().unwrap() <= TimeDelta::seconds(10), "{:?}", judged());
+    absorb(time(150_000));
+    assert!(judged().unwrap() <= TimeDelta::seconds(25), "{:?}", judged());
+}
+
+#[test]
 fn a_weight_that_took_effect_while_nobody_watched_is_no_wrong_split() {
     let at_five = Watched { exposure: Exposure::new(5).unwrap(), ..watched("1s", 5) };
     let mut evidence = Evidence::start(&at_five.plan, RevisionId::new(CANDIDATE), time(0), 0);

@@ -125,6 +125,7 @@ fn observed(case: &Case) -> Observed {
         pods: BTreeMap::new(),
         cause: None,
         tripped: None,
+        tripped_at: None,
     };
     Observed {
         namespace: "ns".into(),

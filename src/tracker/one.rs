@@ -93,6 +93,34 @@ impl Tracked {
         });
     }
 
+    /// The clock was set, and shows `now`.
+    pub fn clock_was_set(&mut self, now: DateTime<Utc>) {
+        self.judgement = None;
+        if !self.begin_before_time(now) {
+            self.evidence.clock_was_set(now);
+        }
+    }
+
+    /// Evidence of a time that has not come, from before the clock was put back, would keep everything out until that time: it begins anew at
+    /// `at`, and says whether it did. A step that starts in such a time starts now.
+    fn begin_before_time(&mut self, at: DateTime<Utc>) -> bool {
+        let Watched { plan, identity, attempt, arms, .. } = self.watched.as_ref();
+        let far = at + plan.interval * 3;
+        let ahead = self.evidence.last_instant();
+        if self.pending_move.is_some_and(|moved| moved > far) {
+            self.pending_move = Some(at);
+        }
+        if ahead <= far {
+            return false;
+        }
+        warn!(revision = %identity.revision, %ahead, %at, "the evidence is of a time that has not come; it begins anew");
+        self.evidence = Evidence::start(plan, identity.revision.clone(), at, *attempt);
+        self.forgetful = !History::queries(plan, arms).is_empty();
+        self.pending_move = Some(at);
+        self.judgement = None;
+        true
+    }
+
     pub fn unmeasurable(&self) -> Vec<String> {
         let findings = self.judgement.iter().flat_map(|judgement| &judgement.findings);
         findings.filter(|finding| finding.verdict == Verdict::Unmeasurable).map(|finding| finding.reason.clone()).collect()
@@ -108,7 +136,7 @@ impl Tracked {
     }
 
     pub fn fold(&mut self, at: DateTime<Utc>, now: DateTime<Utc>, readings: &Readings) -> Option<(Option<Failure>, bool)> {
-        if at <= self.evidence.last_instant() {
+        if self.begin_before_time(at) || at <= self.evidence.last_instant() {
             return None;
         }
         self.advance(at, readings);

@@ -1,6 +1,7 @@
 //! Why pods are not ready, and what tripped without statistics, in the cluster's own words.
 //! Pure functions on pods; the most telling cause of the most troubled pod wins, always the same one for the same pods.
 
+use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
 use rollout_core::observed::Cause;
 
@@ -34,22 +35,23 @@ pub(super) fn unready<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Option<Cau
     causes.min_by(|(a, one), (b, other)| (a.0, one).cmp(&(b.0, other))).map(|((_, cause), _)| cause)
 }
 
-/// What must never happen to a candidate: a container killed for memory, or one that crashes again and again.
-pub(super) fn tripped<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Option<Cause> {
-    let mut found: Vec<(u8, &str, Cause)> = Vec::new();
+/// What must never happen to a candidate: a container killed for memory, or one that crashes again and again. The latest, and when it was.
+pub(super) fn tripped<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Option<(Cause, Option<DateTime<Utc>>)> {
+    let mut found: Vec<(i64, u8, &str, Cause)> = Vec::new();
     for pod in pods {
         for status in statuses(pod) {
             let container = format!("pod {}, container {}", name(pod), status.name);
             if let Some(end) = ends(status).find(|end| end.reason.as_deref() == Some("OOMKilled")) {
                 let message = format!("{container} was killed for memory (exit code {}, {} restarts)", end.exit_code, status.restart_count);
-                found.push((0, name(pod), cause("OOMKilled", message)));
+                let at = end.finished_at.as_ref().map_or(i64::MAX, |time| time.0.as_millisecond());
+                found.push((at, 0, name(pod), cause("OOMKilled", message)));
             } else if crash_loop(status) {
-                found.push((1, name(pod), cause("CrashLoop", format!("{container} crashes again and again: {}", crash(status)))));
+                found.push((i64::MAX, 1, name(pod), cause("CrashLoop", format!("{container} crashes again and again: {}", crash(status)))));
             }
         }
     }
-    found.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    found.into_iter().next().map(|(_, _, cause)| cause)
+    found.sort_by(|a, b| (b.0, a.1, a.2).cmp(&(a.0, b.1, b.2)));
+    found.into_iter().next().map(|(at, _, _, cause)| (cause, DateTime::from_timestamp_millis(at)))
 }
 
 /// The cause for one pod and its rank, 0 the most telling: a container that says what is wrong (0 to 19), then the pod, then mere waiting.

@@ -64,13 +64,15 @@ fn view(rollout: &str, id: &RevisionId, objects: &Owned, services: &BTreeSet<&st
     } else {
         cause::unready(pods.iter().copied()).or_else(|| workload.and_then(|one| deployment::cause(one))).or_else(|| no_pods(&child, &pods))
     };
+    let (tripped, tripped_at) = cause::tripped(pods.iter().copied()).unzip();
     WorkloadView {
         exists: workload.is_some_and(|one| one.metadata.deletion_timestamp.is_none()),
         service_exists: services.contains(child.as_str()),
         control_exists: services.contains(control_name(rollout, id).as_str()),
         desired,
         ready_endpoints,
-        tripped: cause::tripped(pods.iter().copied()),
+        tripped,
+        tripped_at: tripped_at.flatten(),
         pods: created(&pods),
         cause,
     }
@@ -93,13 +95,15 @@ pub fn foreign_view(objects: &Foreign) -> WorkloadView {
         cause::unready(listed.iter().copied()).or_else(|| not_ready(service_name, &pods)).or_else(|| no_pods(service_name, &listed))
     };
     pods.extend(created(&listed));
+    let (tripped, tripped_at) = cause::tripped(listed.iter().copied()).unzip();
     WorkloadView {
         exists: true,
         service_exists: true,
         control_exists: objects.control_exists,
         desired: 1,
         ready_endpoints,
-        tripped: cause::tripped(listed.iter().copied()),
+        tripped,
+        tripped_at: tripped_at.flatten(),
         pods,
         cause,
     }

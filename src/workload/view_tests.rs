@@ -161,6 +161,13 @@ fn tripwires_are_memory_kills_and_crash_loops_even_between_two_crashes() {
         let tripped = owned(vec![pod("a", "r1", &status)], &json!([])).tripped;
         assert_eq!(tripped.map(|cause| cause.reason).as_deref(), expected, "{status}");
     }
+    let at = |second: i64| {
+        let killed = json!({"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": format!("2027-01-15T08:00:{second}Z")}});
+        container(true, 1, &running, &killed)
+    };
+    let view = owned(vec![pod("a", "r1", &at(10)), pod("b", "r1", &at(20)), pod("c", "r1", &at(15))], &json!([]));
+    assert_eq!(view.tripped_at.unwrap().to_rfc3339(), "2027-01-15T08:00:20+00:00", "the latest");
+    assert!(view.tripped.unwrap().message.contains("pod b"));
 }
 
 #[test]

@@ -184,7 +184,7 @@ fn pod(world: &mut World, (namespace, name): &Place) {
             }
         }
         (true, Some(_)) => {
-            let last = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+            let last = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": world.stamp()}});
             status_of_pod(world, namespace, name, false, &json!({"waiting": {"reason": "CrashLoopBackOff"}}), &last, restarts + 1);
             world.truth.restarted(name);
             world.after(TimeDelta::seconds(20), Task::Cluster(Look::Pod((namespace.clone(), name.clone()))));

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::oracle::share_in;
 use crate::serve::Call;
-use crate::store::{LEASES, Place, Resource, place, text};
+use crate::store::{LEASES, POLICIES, Place, Resource, place, text};
 use crate::world::World;
 
 /// Writes of one kind in a minute that one rollout may need, retries after faults included.
@@ -116,6 +116,13 @@ pub fn ladder(rollout: &Value) -> Vec<i32> {
     ladder
 }
 
+/// The distance of the instants at which a rollout is judged.
+fn interval(world: &World, owner: &Place, rollout: &Value) -> TimeDelta {
+    let policy = world.store.get(POLICIES, &owner.0, text(rollout, "/spec/policyRef/name"));
+    let seconds = policy.and_then(|policy| text(policy, "/spec/interval").trim_end_matches('s').parse().ok());
+    TimeDelta::seconds(seconds.unwrap_or(15))
+}
+
 /// S2 and S3: a raise beyond the first step rests on time at the weight before, as the gateway carried it, and on measurements.
 pub fn grounds(world: &mut World, owner: &Place, rollout: &Value, service: &str, after: i32) {
     let written = world.written_share(owner, service);
@@ -134,10 +141,9 @@ pub fn grounds(world: &mut World, owner: &Place, rollout: &Value, service: &str,
             format!("{service} is raised to {after} % after {} s at {carried} %, at least {} s", held.num_seconds(), least.num_seconds());
         world.broken("S2 time at the weight before", message);
     }
-    let blind = world
-        .truth
-        .defect
-        .filter(|(defect, from, until)| defect.blinds() && *from + TimeDelta::seconds(30) < world.now && world.now < *until);
+    // A sample is stale after four intervals, and the judgement of it is the newest for another one.
+    let least = interval(world, owner, rollout) * 5;
+    let blind = world.truth.defect.filter(|(defect, from, until)| defect.blinds() && *from + least < world.now && world.now < *until);
     if let Some((defect, from, _)) = blind {
         let message =
             format!("{service} is raised to {after} % although measurements are {defect:?} for {} s", (world.now - from).num_seconds());

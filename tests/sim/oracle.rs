@@ -36,6 +36,10 @@ pub struct Subject {
     pub harm: Option<Harm>,
     /// For how long users were on what does harm, with measurements that tell.
     shown: TimeDelta,
+    /// The start of the attempt in which that was: another one has evidence of its own.
+    trial: String,
+    /// For how long users were on what has failed, from when it must be seen.
+    kept_on: TimeDelta,
     /// Whether somebody else edits the route.
     pub foreign: bool,
     /// Fields of the route that are the user's and must stay.
@@ -384,6 +388,11 @@ fn shown(world: &mut World) {
     let harmful = |(owner, subject): (&Place, &Subject)| Some((owner.clone(), subject.harm.clone().filter(|harm| harm.from <= now)?));
     let harmful: Vec<(Place, Harm)> = world.oracle.subjects.iter().filter_map(harmful).collect();
     for (owner, harm) in harmful {
+        let trial = world.rollout(&owner).map(|live| text(&live, "/status/attempt/started").to_owned()).unwrap_or_default();
+        if world.oracle.of(&owner).trial != trial {
+            world.oracle.of(&owner).shown = TimeDelta::zero();
+            world.oracle.of(&owner).trial = trial;
+        }
         let service = crate::prometheus::service_of(world, &owner.0, &harm.letter);
         if service.is_some_and(|service| world.carried_share(&owner, &service) > 0) {
             world.oracle.of(&owner).shown += passed;
@@ -415,24 +424,28 @@ fn above_intent(world: &mut World) {
     }
 }
 
-/// L2: nobody stays on what has failed.
+/// L2: nobody stays on what has failed. What had no users could not be seen to fail, so their time on it counts.
 fn failed(world: &mut World) {
     let (now, excused) = (world.now, world.oracle.excused_until);
-    let late = |harm: &Harm| now - excused.map_or(harm.from, |until| until.max(harm.from));
-    let due: Vec<(Place, Harm)> = world
-        .oracle
-        .subjects
-        .iter()
-        .filter_map(|(owner, subject)| Some((owner.clone(), subject.harm.clone().filter(|harm| late(harm) >= harm.bound)?)))
-        .collect();
+    let passed = world.oracle.looked.map_or(TimeDelta::zero(), |before| now - before);
+    let seen_from = |harm: &Harm| excused.map_or(harm.from, |until| until.max(harm.from));
+    let due = |subject: &Subject| subject.harm.clone().filter(|harm| now >= seen_from(harm));
+    let due: Vec<(Place, Harm)> =
+        world.oracle.subjects.iter().filter_map(|(owner, subject)| Some((owner.clone(), due(subject)?))).collect();
     for (owner, harm) in due {
         let Some(service) = crate::prometheus::service_of(world, &owner.0, &harm.letter) else { continue };
-        let share = world.carried_share(&owner, &service);
         let serves = world.rollout(&owner).is_some_and(|one| text(&one, "/status/stable/service") == service);
-        if share > 0 && !serves {
-            let message = format!("{service} still has {share} % {} s after it must be seen", late(&harm).num_seconds());
+        let share = world.carried_share(&owner, &service);
+        if share == 0 || serves {
+            continue;
+        }
+        let subject = world.oracle.of(&owner);
+        subject.kept_on += passed;
+        let late = subject.kept_on;
+        if late >= harm.bound {
+            subject.harm = None;
+            let message = format!("{service} still has {share} % when it had users for {} s after it must be seen", late.num_seconds());
             world.broken("L2 a failing candidate is gone in time", message);
-            world.oracle.of(&owner).harm = None;
         }
     }
 }

@@ -185,7 +185,7 @@ impl Store {
         if by.dry_run {
             return Ok(Arc::new(object));
         }
-        own(&mut object, &Value::Null, by.manager);
+        own(&mut object, &Value::Null, by.manager, by.now);
         if of == ROLLOUTS {
             self.unsaved.insert((namespace.to_owned(), name));
         }
@@ -286,7 +286,7 @@ impl Store {
         if by.dry_run {
             return Arc::new(next);
         }
-        own(&mut next, live, by.manager);
+        own(&mut next, live, by.manager, by.now);
         if next.pointer("/metadata/deletionTimestamp").is_some() && finalizers(&next).is_empty() {
             self.drop_object(of, &next);
             return Arc::new(next);
@@ -343,12 +343,13 @@ fn differs(of: Resource, one: &Value, other: &Value) -> bool {
 }
 
 /// Who manages the fields that somebody may ask about: the rules of a route, the pods of a workload. Atomic, as in the API.
-fn own(next: &mut Value, live: &Value, manager: &str) {
+fn own(next: &mut Value, live: &Value, manager: &str, now: &str) {
     for (path, entry) in [("/spec/rules", json!({"f:spec": {"f:rules": {}}})), ("/spec/template", json!({"f:spec": {"f:template": {}}}))] {
         if next.pointer(path).is_none() || next.pointer(path) == live.pointer(path) {
             continue;
         }
-        let entry = json!({"manager": manager, "operation": "Update", "apiVersion": next["apiVersion"], "fieldsType": "FieldsV1", "fieldsV1": entry});
+        let entry = json!({"manager": manager, "operation": "Update", "apiVersion": next["apiVersion"], "time": now, "fieldsType": "FieldsV1",
+            "fieldsV1": entry});
         next["metadata"]["managedFields"] = json!([entry]);
     }
 }

@@ -84,6 +84,8 @@ pub struct WorkloadView {
     pub cause: Option<Cause>,
     /// What tripped without statistics: `OOMKilled` or a crash loop.
     pub tripped: Option<Cause>,
+    /// When it tripped, for the latest of all; `None` for what goes on now, and where the cluster does not say.
+    pub tripped_at: Option<DateTime<Utc>>,
 }
 
 /// A reason in a word and in a sentence.

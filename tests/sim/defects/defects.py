@@ -51,7 +51,7 @@ DEFECTS = [
      "    if live > running.intent && DEFECT {\n        draft.status.attempt = Some(Attempt { intent: live, ..running.clone() });\n"
      "        return Some(Situation::Running(\"as edited\".into()));\n    }\n    if live > running.intent {\n"),
     ("tripped-pods-are-overlooked", "FAILED", "a_candidate_that_is_killed", "src/workload/view.rs",
-     "        tripped: cause::tripped(pods.iter().copied()),\n", "        tripped: cause::tripped(pods.iter().copied()).filter(|_| !DEFECT),\n"),
+     "cause::tripped(pods.iter().copied()).unzip()", "cause::tripped(pods.iter().copied()).filter(|_| !DEFECT).unzip()"),
     # What raises.
     ("raise-on-hold", "S2 time at the weight before", GOOD, "crates/rollout-core/src/decide/attempt/stage.rs",
      "        Overall::Hold(why) => Situation::Running(why.clone()),\n",
@@ -95,8 +95,7 @@ DEFECTS = [
      "    if DEFECT {\n        return (view.desired > 0).then(|| Write::Park(revision.clone()));\n    }\n    if draft.live_share(&service) > Exposure::ZERO {\n        return None;\n    }\n"),
     # What ends, and what rests.
     ("deadline-counts-while-nobody-is-there", "L3", CRASHES, "crates/rollout-core/src/decide/attempt/safety.rs",
-     "        AttemptPhase::Deploying => running.started.max(draft.seen.acting_since),\n",
-     "        AttemptPhase::Deploying if DEFECT => running.started,\n        AttemptPhase::Deploying => running.started.max(draft.seen.acting_since),\n"),
+     "    let since = since.max(draft.seen.acting_since);\n", "    let since = if DEFECT { since } else { since.max(draft.seen.acting_since) };\n"),
     ("adopted-route-is-not-put-back", "L6 the adopted route", SEEDS, "crates/rollout-core/src/decide/settled/release.rs",
      "        if released != live {\n", "        if released != live && !DEFECT {\n"),
     ("old-plan-goes-on", "L4", SEEDS, "crates/rollout-core/src/decide/attempt/mod.rs",

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::observed::{Observed, WorkloadView};
+use crate::observed::{Cause, Observed, WorkloadView};
 use crate::plan::{Plan, PlannedStage};
 use crate::revision::{self, RevisionId};
 use crate::status::{Attempt, DecisionRecord, MAX_DECISIONS, MAX_REJECTED, Rejected, Serving, Status};
@@ -84,6 +84,17 @@ impl<'a> Draft<'a> {
     /// The workload of a revision, empty when there is none.
     pub fn workload(&self, revision: &RevisionId) -> WorkloadView {
         self.seen.workloads.get(revision).cloned().unwrap_or_default()
+    }
+
+    /// What tripped this revision. What happened before a retry began, or before the promotion, was decided on already: pods that were killed
+    /// then may still be there.
+    pub fn tripped(&self, revision: &RevisionId) -> Option<Cause> {
+        let view = self.workload(revision);
+        let retried = self.status.attempt.as_ref().map(|a| (a.number > 0).then_some(a.started));
+        let since = retried.unwrap_or_else(|| self.status.stable.as_ref().map(|s| s.since));
+        // Pods' times are whole seconds.
+        let old = view.tripped_at.zip(since).is_some_and(|(at, since)| at + TimeDelta::seconds(1) <= since);
+        view.tripped.filter(|_| !old)
     }
 
     /// Name of the workload and Service that the operator makes for a revision.

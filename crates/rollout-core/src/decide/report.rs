@@ -207,7 +207,7 @@ fn worth_writing(draft: &Draft<'_>) -> bool {
     let (Some(started), Some(fresh)) = (watched, &next.checkpoint) else { return false };
     let last = stored.checkpoint.as_ref().map_or(started, |c| c.at);
     let every = draft.plan.map_or(TimeDelta::seconds(60), |p| p.window).clamp(TimeDelta::seconds(5), TimeDelta::seconds(60));
-    fresh.at - last >= every
+    (fresh.at - last).abs() >= every
 }
 
 fn spoken(message: &str) -> String {

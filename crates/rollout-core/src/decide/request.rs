@@ -177,7 +177,7 @@ fn promote(draft: &mut Draft<'_>, request: &Request) -> Answer {
     if matches!(running.phase, AttemptPhase::Promoting) {
         return Err("the candidate is being promoted already".into());
     }
-    if draft.judgement.is_some_and(|j| matches!(j.overall, Overall::Fail(_))) || draft.workload(&candidate.revision).tripped.is_some() {
+    if draft.judgement.is_some_and(|j| matches!(j.overall, Overall::Fail(_))) || draft.tripped(&candidate.revision).is_some() {
         return Err("the candidate was found harmful; it is being rolled back".into());
     }
     if draft.live_share(&candidate.service) > running.intent {

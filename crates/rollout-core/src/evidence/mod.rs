@@ -296,6 +296,16 @@ impl Evidence {
         self.place.settled = self.place.settled.max(at.timestamp_millis() + self.fixed.settle);
     }
 
+    /// The clock by which instants are taken was set, and shows `at` now: the time in between is nobody's, and what was counted by the old
+    /// clock may lie before the last change of traffic. The step begins anew; what was proven or found stays.
+    pub fn clock_was_set(&mut self, at: DateTime<Utc>) {
+        let Place { position, exposure, kind, .. } = self.place.clone();
+        if let Some(kind) = kind {
+            self.moved(position, exposure, kind, at);
+        }
+        self.clocks.last = self.clocks.last.max(at.timestamp_millis());
+    }
+
     /// State that continues after a restart.
     pub fn checkpoint(&self) -> Checkpoint {
         checkpoint::save(self)

@@ -1,6 +1,7 @@
 //! What the route's status and managed fields say: whether every gateway took this generation, and who else writes its rules.
 //! Deliberately never asked before lowering: a weight counts only when accepted, but 0 is written without waiting.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::MANAGER;
@@ -93,14 +94,20 @@ fn conditions_of(parent: &Value, gateway: &str, generation: i64) -> Acceptance {
 
 /// Field managers other than ours that own the rules: who edited the route, or will put it back. Sorted, each once.
 pub fn managers(live: &Value) -> Vec<String> {
-    let entries = live.get("metadata").map_or(&[][..], |metadata| list(metadata, "managedFields"));
-    let mut names: Vec<String> = entries
-        .iter()
-        .filter(|entry| text(entry, "subresource").is_empty() && entry.pointer("/fieldsV1/f:spec/f:rules").is_some())
-        .map(|entry| text(entry, "manager").to_owned())
-        .filter(|name| name != MANAGER)
-        .collect();
+    let mut names: Vec<String> =
+        owners_of_rules(live).map(|entry| text(entry, "manager").to_owned()).filter(|name| name != MANAGER).collect();
     names.sort();
     names.dedup();
     names
+}
+
+/// When anybody last changed the rules, by the API server's clock and to the second; `None` when the route does not tell.
+pub fn changed_at(live: &Value) -> Option<DateTime<Utc>> {
+    let times = owners_of_rules(live).filter_map(|entry| DateTime::parse_from_rfc3339(text(entry, "time")).ok());
+    times.map(|time| time.with_timezone(&Utc)).max()
+}
+
+fn owners_of_rules(live: &Value) -> impl Iterator<Item = &Value> {
+    let entries = live.get("metadata").map_or(&[][..], |metadata| list(metadata, "managedFields"));
+    entries.iter().filter(|entry| text(entry, "subresource").is_empty() && entry.pointer("/fieldsV1/f:spec/f:rules").is_some())
 }

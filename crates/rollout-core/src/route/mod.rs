@@ -17,7 +17,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use accept::{Acceptance, acceptance, managers};
+pub use accept::{Acceptance, acceptance, changed_at, managers};
 pub use adopt::{adopt, release};
 pub use equal::matches;
 pub use live::{LiveExposure, exposure, lower, note, read_note, unprepared, with_spec};

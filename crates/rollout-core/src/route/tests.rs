@@ -317,6 +317,22 @@ fn managers_are_those_who_own_the_rules() {
 }
 
 #[test]
+fn the_last_change_of_the_rules_is_anybodys_and_not_of_labels_or_status() {
+    let entry = |fields: Value, subresource: &str, time: &str| json!({"fieldsV1": fields, "subresource": subresource, "time": time});
+    let rules = json!({"f:spec": {"f:rules": {}}});
+    let mut route = json!({"metadata": {"managedFields": [
+        entry(rules.clone(), "", "2027-01-15T08:00:10Z"),
+        entry(rules.clone(), "", "2027-01-15T08:00:20Z"),
+        entry(json!({"f:metadata": {}}), "", "2027-01-15T08:00:30Z"),
+        entry(json!({"f:status": {}}), "status", "2027-01-15T08:00:40Z"),
+        entry(rules, "", "yesterday"),
+    ]}});
+    assert_eq!(changed_at(&route).unwrap().to_rfc3339(), "2027-01-15T08:00:20+00:00");
+    route["metadata"].as_object_mut().unwrap().remove("managedFields");
+    assert_eq!(changed_at(&route), None);
+}
+
+#[test]
 fn a_decision_survives_on_the_route() {
     let mut route = json!({"spec": {}});
     assert_eq!(read_note(&route), None);

@@ -7,7 +7,7 @@ use rollout_core::verdict::Overall;
 use serde_json::json;
 
 use crate::fixtures::{
-    baseline, failure_free_end, id_of, over_baseline, policy, service, serving, spec, spec_with, trial, trying, user_service,
+    baseline, failure_free_end, harm_at, id_of, over_baseline, policy, service, serving, spec, spec_with, trial, trying, user_service,
 };
 use crate::judge::{Judge, failure};
 use crate::world::World;
@@ -286,7 +286,7 @@ fn harm_rolls_back_under_the_pinned_policy_when_the_live_one_is_gone() {
     let mut world = trial();
     world.run_until("there", |w| w.is_at(1, 1));
     world.policy = None;
-    world.judge = crate::fixtures::harm_at(1, 1, 0);
+    world.judge = harm_at(1, 1, 0);
     world.run_until("off", |w| !w.status.rejected.is_empty());
     assert_eq!(world.share(&b()), 0);
 }
@@ -468,4 +468,31 @@ fn a_candidate_that_nobody_was_there_to_create_is_created_and_not_rejected() {
     assert!(decision.first.contains(&rollout_core::decide::Write::Ensure(id_of(&spec("b")))), "{:?}", decision.first);
     world.rest();
     failure_free_end(&world, &spec("b"));
+}
+
+#[test]
+fn pods_that_somebody_gave_users_while_nobody_looked_are_parked_only_after_they_have_drained() {
+    let mut world = trial();
+    world.gateway_delay = TimeDelta::seconds(4);
+    world.judge = harm_at(1, 1, 30);
+    world.run_until("rejected", |w| !w.status.rejected.is_empty());
+    world.now += TimeDelta::minutes(5);
+    let (stable, candidate) = (service(&spec("a")), b());
+    world.edit_route(|route| {
+        for reference in route.pointer_mut("/spec/rules/0/backendRefs").unwrap().as_array_mut().unwrap() {
+            let share = if reference["name"] == json!(candidate) { 76 } else { 24 };
+            assert!(share == 76 || reference["name"] == json!(stable));
+            reference["weight"] = json!(share);
+        }
+    });
+    world.step();
+    let lowered = world.now;
+    assert_eq!(world.share(&b()), 0, "put back at once");
+    let mut parked = world.now;
+    while world.workloads[&id_of(&spec("b"))].desired > 0 {
+        parked = world.now;
+        world.step();
+    }
+    let waited = parked - lowered;
+    assert!(waited >= TimeDelta::seconds(15) && waited < TimeDelta::seconds(40), "{waited}");
 }

@@ -93,7 +93,7 @@ pub fn user_service(world: &mut World, revision: &RevisionId, name: &str) {
     world.services.insert(name.to_owned());
     world.workloads.insert(
         revision.clone(),
-        Workload { exists: true, service: true, control: false, desired: 1, ready: 1, ready_at: None, tripped: None },
+        Workload { exists: true, service: true, control: false, desired: 1, ready: 1, ready_at: None, tripped: None, tripped_at: None },
     );
 }
 

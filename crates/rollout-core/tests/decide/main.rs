@@ -8,6 +8,7 @@
 
 mod chaos;
 mod checks;
+mod clocks;
 mod crash;
 mod faults;
 mod fixtures;

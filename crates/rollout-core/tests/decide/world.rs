@@ -32,6 +32,7 @@ pub struct Workload {
     pub ready: i32,
     pub ready_at: Option<DateTime<Utc>>,
     pub tripped: Option<Cause>,
+    pub tripped_at: Option<DateTime<Utc>>,
 }
 
 /// Where the process dies: at the `at`-th write, counted over the whole story.
@@ -207,6 +208,7 @@ impl World {
             pods: BTreeMap::new(),
             cause: (w.ready < w.desired).then(|| Cause { reason: "Pulling".into(), message: "the image is being pulled".into() }),
             tripped: w.tripped.clone(),
+            tripped_at: w.tripped_at,
         };
         Observed {
             namespace: "ns".into(),
@@ -472,6 +474,7 @@ impl World {
             assert_eq!(sum, 100, "weights sum to 100");
         }
         self.set_route(object.clone());
+        self.changed_by("espalier");
         let candidate = self.status.candidate.as_ref().map(|c| (c.revision.to_string(), self.share(&c.service)));
         if let Some((revision, share)) = candidate
             && self.exposures.last() != Some(&(revision.clone(), share))
@@ -501,8 +504,15 @@ impl World {
         self.foreign = true;
         let mut object = self.route.clone().unwrap();
         edit(&mut object);
-        object["metadata"]["managedFields"] = json!([{"manager": "kubectl-edit", "fieldsV1": {"f:spec": {"f:rules": {}}}}]);
         self.set_route(object);
+        self.changed_by("kubectl-edit");
+    }
+
+    fn changed_by(&mut self, manager: &str) {
+        let time = self.now.to_rfc3339();
+        if let Some(route) = &mut self.route {
+            route["metadata"]["managedFields"] = json!([{"manager": manager, "time": time, "fieldsV1": {"f:spec": {"f:rules": {}}}}]);
+        }
     }
 
     /// Name of the control Service of what serves.

@@ -1,7 +1,7 @@
 //! What takes users off a candidate: harm, a dead or silent candidate, a vanished stable, a route that gives more than was decided.
 //! Nothing here asks for a measurement, an approval or a plan before it lowers.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::route;
 use crate::status::{Attempt, AttemptPhase};
@@ -30,16 +30,17 @@ pub fn must_go(draft: &Draft<'_>, trial: Trial<'_>) -> Option<Failure> {
         return Some(failure.clone());
     }
     let view = draft.workload(&candidate.revision);
-    if let Some(tripped) = view.tripped {
+    if let Some(tripped) = draft.tripped(&candidate.revision) {
         return Some(Failure { guardrail: "workload".into(), reason: tripped.reason, message: tripped.message });
     }
     let gone = running.lowered.as_deref() == Some(ENDPOINTS_GONE);
     let since = match running.phase {
-        // Before this process began to act, nobody may have been there to create anything.
-        AttemptPhase::Deploying => running.started.max(draft.seen.acting_since),
+        AttemptPhase::Deploying => running.started,
         _ if gone => running.step_started.unwrap_or(running.stage_started),
         _ => return None,
     };
+    // Before this process began to act, nobody may have been there to create anything.
+    let since = since.max(draft.seen.acting_since);
     let deadline = draft.plan.map_or(TimeDelta::minutes(10), |p| p.progress_deadline);
     if draft.now - since <= deadline || is_ready(draft, candidate, Exposure::FULL) {
         return None;
@@ -98,8 +99,11 @@ fn blind(draft: &Draft<'_>, running: &Attempt) -> Option<(&'static str, String)>
         }
     }
     let stored = draft.status.checkpoint.as_ref().map(|c| c.at);
-    let newest = [draft.judgement.map(|j| j.at), stored, running.step_started].into_iter().flatten().max().unwrap_or(running.started);
-    let (dark, limit) = (draft.now - newest, draft.plan.map_or(UNKNOWN_WINDOW, |p| p.window) * BLIND_WINDOWS);
+    // By a clock that was put back since, what was judged last lies ahead: that is as far away as if it were past.
+    let away = |at: DateTime<Utc>| (draft.now - at).abs();
+    let known = [draft.judgement.map(|j| j.at), stored, running.step_started];
+    let dark = known.into_iter().flatten().map(away).min().unwrap_or_else(|| away(running.started));
+    let limit = draft.plan.map_or(UNKNOWN_WINDOW, |p| p.window) * BLIND_WINDOWS;
     (dark > limit).then(|| ("MetricsUnavailable", format!("nobody has judged the candidate for {}", words::duration(dark))))
 }
 

@@ -212,7 +212,7 @@ pub fn may_carry(draft: &Draft<'_>, candidate: &Serving, to: Exposure) -> Result
 }
 
 fn is_fresh(draft: &Draft<'_>, plan: &Plan, judgement: &Judgement) -> Result<(), String> {
-    let age = draft.now - judgement.at;
+    let age = (draft.now - judgement.at).abs();
     let limit = (plan.interval * 3).max(TimeDelta::seconds(10));
     if age <= limit { Ok(()) } else { Err(format!("the newest judgement is {} s old", age.num_seconds())) }
 }

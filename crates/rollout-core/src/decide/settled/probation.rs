@@ -43,7 +43,7 @@ fn harm(draft: &Draft<'_>, stable: &Serving, previous: &Serving) -> Option<Failu
     }
     let (view, old) = (draft.workload(&stable.revision), draft.workload(&previous.revision));
     let failure = |reason: String, message: String| Failure { guardrail: "workload".into(), reason, message };
-    if let Some(tripped) = view.tripped {
+    if let Some(tripped) = draft.tripped(&stable.revision) {
         return Some(failure(tripped.reason, tripped.message));
     }
     // A node that is lost takes both: then going back helps nobody and would reject a revision that did no harm.

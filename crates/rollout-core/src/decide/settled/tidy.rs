@@ -1,22 +1,24 @@
 //! Scales down what nobody is sent to any more, and deletes what is of no use as a way back.
 //! Never touches what serves, what is on trial, what may still answer, or what the user runs.
 
+use chrono::TimeDelta;
+
 use crate::observed::WorkloadView;
 use crate::revision::RevisionId;
+use crate::route;
 use crate::spec::Parked;
 use crate::weights::Exposure;
 
 use super::super::Write;
-use super::super::draft::{DRAIN, Draft};
+use super::super::draft::{DRAIN, Draft, SOON};
 
 /// Parks, reduces and deletes.
 pub fn tidy(draft: &mut Draft<'_>) {
     if draft.status.stable.is_none() {
         return;
     }
-    let last = draft.status.decisions.first().map(|d| d.time);
-    let rest = last.map_or_else(chrono::TimeDelta::zero, |at| at + DRAIN - draft.now);
-    let drained = rest <= chrono::TimeDelta::zero();
+    let rest = undrained(draft);
+    let drained = rest <= TimeDelta::zero();
     for (revision, view) in draft.seen.workloads.clone() {
         match idle(draft, &revision, &view) {
             Some(_) if !drained => draft.check_in(rest),
@@ -24,6 +26,19 @@ pub fn tidy(draft: &mut Draft<'_>) {
             None => {}
         }
     }
+}
+
+/// For how long whoever lost its traffic may still have requests to answer. Since the last decision somebody else may have given it users:
+/// what counts is when the route was last changed, and when the gateways took that.
+fn undrained(draft: &Draft<'_>) -> TimeDelta {
+    if draft.awaits_gateway() {
+        return SOON;
+    }
+    let decided = draft.status.decisions.first().map(|d| d.time);
+    let changed = draft.seen.route.as_ref().and_then(route::changed_at);
+    let applied = draft.seen.status.conditions.iter().find(|c| c.kind == "TrafficApplied" && c.status == "True");
+    let last = decided.max(changed).max(applied.map(|c| c.last_transition_time));
+    last.map_or_else(TimeDelta::zero, |at| at + DRAIN - draft.now)
 }
 
 /// What is to be done with a revision that is not in use; `None` when it is in use or as it should be.

@@ -1,0 +1,53 @@
+//! Clocks that somebody sets, and times that lie behind or ahead of now.
+
+use chrono::TimeDelta;
+use rollout_core::observed::Cause;
+
+use crate::fixtures::{failure_free_end, id_of, service, spec, trial};
+
+#[test]
+fn a_clock_that_is_put_forward_rejects_nobody_who_had_no_time_to_become_ready() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(1, 1));
+    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 0;
+    world.step();
+    assert_eq!(world.candidate_share(), 0);
+    world.now += TimeDelta::minutes(15);
+    world.acting_since = world.now;
+    world.step();
+    assert_eq!(world.status.rejected, []);
+    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 2;
+    world.rest();
+    failure_free_end(&world, &spec("b"));
+}
+
+#[test]
+fn a_clock_that_is_put_back_leaves_nobody_on_a_candidate_that_nobody_judges() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+    world.judge.silent = true;
+    world.now -= TimeDelta::minutes(15);
+    let since = world.now;
+    world.run_until("lowered", |w| w.candidate_share() == 0);
+    assert!(world.now - since < TimeDelta::minutes(1), "what was judged last is no excuse for as long as it lies ahead");
+}
+
+#[test]
+fn a_kill_that_was_decided_on_before_a_retry_is_not_held_against_it() {
+    let killed = || Some(Cause { reason: "OOMKilled".into(), message: "container server of pod x was killed for memory".into() });
+    let b = id_of(&spec("b"));
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(1, 1));
+    let now = world.now;
+    let workload = world.workloads.get_mut(&b).unwrap();
+    (workload.tripped, workload.tripped_at) = (killed(), Some(now));
+    world.step();
+    assert_eq!((world.share(&service(&spec("b"))), world.status.rejected[0].reason.as_str()), (0, "OOMKilled"));
+    world.now += TimeDelta::minutes(1);
+    world.ask("again", "retry", b.as_str());
+    world.run_until("tried again", |w| w.is_at(1, 1));
+    let now = world.now;
+    world.workloads.get_mut(&b).unwrap().tripped_at = Some(now);
+    world.step();
+    assert_eq!(world.status.rejected[0].reason, "OOMKilled", "the next one is");
+}
