@@ -272,7 +272,9 @@ mod tests {
     fn bins_give_nearly_what_all_numbers_give() {
         let (mut noise, mut squares) = (Noise(9), Squares::default());
         let mut all: Vec<f64> = (0..2_000).map(|_| 3.0 * noise.next().powi(2)).collect();
-        all.iter().for_each(|q| squares.add(*q));
+        for q in &all {
+            squares.add(*q);
+        }
         all.sort_by(f64::total_cmp);
         let mean = all.iter().map(|q| q.min(12.0)).sum::<f64>() / 2_000.0;
         assert!((squares.median().unwrap() / all[1_000] - 1.0).abs() < 0.03);
