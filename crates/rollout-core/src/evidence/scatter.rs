@@ -134,17 +134,9 @@ impl Scatter {
     }
 
     /// φ of a window of this length; at least 1, and 1 until enough was seen.
-    ///
-    /// What wobbles together for as long as a scale also holds together all the windows inside it, so each estimate is taken at the counts that a
-    /// window as long as its scale would have: the windows inside it then carry, all together, no more evidence than that one would.
     pub(super) fn phi(&self, window: &Window, seconds: f64) -> f64 {
-        let (champion, candidate) = (window.champion.total, window.candidate.total);
-        let at_scale = |(scale, estimate): (f64, Overdispersion)| {
-            let stretch = if seconds > 0.0 { scale / seconds } else { 1.0 };
-            estimate.phi(champion * stretch, candidate * stretch)
-        };
         let of_arms = self.shocks.as_ref().map_or(1.0, |shocks| shocks.phi(window, seconds));
-        self.estimates().map(at_scale).fold(of_arms, f64::max)
+        self.estimates().map(|(scale, estimate)| phi_at(scale, &estimate, window, seconds)).fold(of_arms, f64::max)
     }
 
     /// What each scale says, with its length in seconds.
@@ -162,6 +154,15 @@ impl Scatter {
         let estimates = std::iter::once(clumps.map(|clumps| (length, clumps))).chain(shocks);
         estimates.flatten().filter(|(_, e)| e.clump.is_finite() && e.icc.is_finite())
     }
+}
+
+/// φ of a window of this length, of what wobbles together for as long as `scale`.
+///
+/// What wobbles together for so long also holds together all the windows inside it, so the estimate is taken at the counts that a window as long as
+/// the scale would have: the windows inside it then carry, all together, no more evidence than that one would.
+pub(super) fn phi_at(scale: f64, estimate: &Overdispersion, window: &Window, seconds: f64) -> f64 {
+    let stretch = if seconds > 0.0 { scale / seconds } else { 1.0 };
+    estimate.phi(window.champion.total * stretch, window.candidate.total * stretch)
 }
 
 /// Splits targets into two halves by a hash of their names: every second in the hash's order, so that two pods never share a half.

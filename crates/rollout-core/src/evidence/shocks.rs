@@ -6,6 +6,8 @@ use anytime_stats::wobble::{Agreement, SecondDifferences, explained};
 use anytime_stats::{Tally, Window};
 use serde::{Deserialize, Serialize};
 
+use super::scatter::phi_at;
+
 /// Length in seconds of the short scale, at which only clumps show.
 const SHORT: f64 = 60.0;
 /// Lengths in seconds of shocks that are looked for.
@@ -111,11 +113,9 @@ impl Shocks {
 }
 
 impl Shock {
-    /// As in `Scatter::phi`, at the counts of a window as long as the shock; only a share of it counts.
+    /// φ of a window of this length, when only a share of the shock counts.
     fn phi(&self, window: &Window, seconds: f64, share: f64) -> f64 {
-        let stretch = if seconds > 0.0 { self.length / seconds } else { 1.0 };
-        let counted = Overdispersion { icc: self.known.icc * share, ..self.known };
-        counted.phi(window.champion.total * stretch, window.candidate.total * stretch)
+        phi_at(self.length, &Overdispersion { icc: self.known.icc * share, ..self.known }, window, seconds)
     }
 }
 

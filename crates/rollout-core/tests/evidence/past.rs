@@ -60,16 +60,20 @@ fn a_wobble_of_the_past_deflates_the_first_evidence() {
     assert!(calm > 0.2 && wobbling < calm / 4.0, "{calm} {wobbling}");
 }
 
-/// Ten hours of a champion all of whose pods are wrong more and less often in turn, ten minutes each.
-fn shaken(plan: &Plan, wobble: f64) -> History {
-    let mut world = World::new(77, 60_000, 2);
+/// Ten hours of a champion in a world that changes from minute to minute.
+fn ten_hours(plan: &Plan, mut world: World, each: impl Fn(&mut World, usize)) -> History {
     let mut history = History::start(plan, world.at());
     for minute in 0..600 {
-        world.stable.wrong = turn(minute, wobble);
+        each(&mut world, minute);
         world.step();
         history.absorb(plan, &world.arms(), world.at(), &world.readings(plan));
     }
     history
+}
+
+/// All pods are wrong more and less often in turn, ten minutes each.
+fn shaken(plan: &Plan, wobble: f64) -> History {
+    ten_hours(plan, World::new(77, 60_000, 2), |world, minute| world.stable.wrong = turn(minute, wobble))
 }
 
 fn turn(minute: usize, wobble: f64) -> f64 {
@@ -115,13 +119,7 @@ fn a_slice_knows_of_the_shocks_of_its_arm() {
     let by_region = sliced(regional(0.05, 0.08), "region", points(0.1), 20.0, rollout_core::spec::OnUnproven::Warn);
     let plan = rolling(vec![by_region]);
     let of = |wobble: f64| {
-        let mut past = World::new(79, 60_000, 2);
-        let mut history = History::start(&plan, past.at());
-        for minute in 0..600 {
-            past.regions = Some([[turn(minute, wobble); 2]; 3]);
-            past.step();
-            history.absorb(&plan, &past.arms(), past.at(), &past.readings(&plan));
-        }
+        let history = ten_hours(&plan, World::new(79, 60_000, 2), |past, minute| past.regions = Some([[turn(minute, wobble); 2]; 3]));
         let mut world = World::new(80, 5_000, 2);
         world.regions = Some([[0.08; 2]; 3]);
         let mut run = Run::new(plan.clone(), world);
