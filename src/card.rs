@@ -3,12 +3,13 @@
 
 use std::borrow::Cow;
 
-use kube::Resource;
 use kube::api::ObjectMeta;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Deserializer};
 
 use crate::api::ModelRollout;
+use crate::tracker::Key;
 
 /// A rollout as its watch keeps it.
 #[derive(Clone, Debug)]
@@ -31,6 +32,11 @@ pub struct Uses {
 }
 
 impl Card {
+    /// Names the rollout.
+    pub fn key(&self) -> Key {
+        Key { namespace: self.namespace().unwrap_or_default(), name: self.name_any() }
+    }
+
     fn of(rollout: &DeserializeGuard<ModelRollout>) -> Self {
         let meta = rollout.meta();
         let metadata = ObjectMeta {

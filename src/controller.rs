@@ -27,7 +27,7 @@ use crate::leader::{self, Leadership, Replica};
 use crate::metrics::Metrics;
 use crate::prometheus::{SecretSource, Servers};
 use crate::reconcile::{ReconcileError, reconcile};
-use crate::roster::{self, Roster};
+use crate::roster::Roster;
 use crate::server::{self, Heartbeats, Readiness};
 use crate::stores::{FILL_TIMEOUT, Stores};
 use crate::tracker::{Key, Tracker};
@@ -211,7 +211,7 @@ async fn control(ctx: Arc<Context>, wakes: Wakes, readiness: Readiness) {
     let rollouts = events.reflect(writer).inspect_ok(move |event| {
         if let watcher::Event::Delete(card) = event {
             // Nobody looks at what is gone, so that this is the last that is heard of it.
-            left.forget(&roster::key(card));
+            left.forget(&card.key());
             over.forget(&ObjectRef::from_obj(card));
         }
     });

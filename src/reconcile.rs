@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DurationRound, TimeDelta, Utc};
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use rollout_core::decide::{Decision, Event, Write, decide};
 use rollout_core::evidence::{Arm, Arms};
@@ -70,7 +69,7 @@ impl ReconcileError {
 
 /// Looks at one rollout and does the next thing.
 pub async fn reconcile(object: Arc<Card>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
-    let key = Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+    let key = object.key();
     if let Err(error) = &object.uses {
         warn!(
             namespace = key.namespace,

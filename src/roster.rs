@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 
 use crate::card::Card;
@@ -49,11 +48,11 @@ impl Roster {
                 Vec::new()
             }
             (Event::Apply(card) | Event::InitApply(card), Some(waiting)) => {
-                waiting.insert(key(&card), card);
+                waiting.insert(card.key(), card);
                 Vec::new()
             }
             (Event::Delete(card), Some(waiting)) => {
-                waiting.remove(&key(&card));
+                waiting.remove(&card.key());
                 Vec::new()
             }
             (Event::InitDone, Some(_)) => {
@@ -61,12 +60,12 @@ impl Roster {
                 self.first_list()
             }
             (Event::InitApply(card), None) => {
-                scope.listed.insert(key(&card));
+                scope.listed.insert(card.key());
                 vec![Event::Apply(card)]
             }
             (Event::InitDone, None) => {
                 let listed = std::mem::take(&mut scope.listed);
-                let gone = self.kept.state_filter(|card| scope.has(&key(card)) && !listed.contains(&key(card)));
+                let gone = self.kept.state_filter(|card| scope.has(&card.key()) && !listed.contains(&card.key()));
                 gone.iter().map(|card| Event::Delete(card.as_ref().clone())).collect()
             }
             (event @ (Event::Apply(_) | Event::Delete(_)), None) => vec![event],
@@ -84,13 +83,9 @@ impl Roster {
     }
 }
 
-/// The rollout of a card.
-pub fn key(card: &Card) -> Key {
-    Key { namespace: card.namespace().unwrap_or_default(), name: card.name_any() }
-}
-
 #[cfg(test)]
 mod tests {
+    use kube::ResourceExt;
     use kube::runtime::reflector::store::Writer;
     use serde_json::json;
 
