@@ -81,11 +81,23 @@ impl ActError {
     }
 }
 
+/// How far a decision was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// To its end.
+    Done,
+    /// What comes first is done; the rest waits for routes by which others' users leave a candidate, and is decided anew then.
+    PutOff,
+}
+
 /// Carries the decision out.
-pub async fn act(ctx: &Context, seen: &Seen, decision: &Decision) -> Result<(), ActError> {
+pub async fn act(ctx: &Context, seen: &Seen, decision: &Decision) -> Result<Progress, ActError> {
     let mut version = seen.object.resource_version().unwrap_or_default();
     for write in &decision.first {
         perform(ctx, seen, write, &mut version).await?;
+    }
+    if decision.status != seen.observed.status && ctx.lane.is_busy() {
+        return Ok(Progress::PutOff);
     }
     if decision.status != seen.observed.status {
         write_status(ctx, seen, &decision.status, &mut version).await?;
@@ -97,7 +109,7 @@ pub async fn act(ctx: &Context, seen: &Seen, decision: &Decision) -> Result<(), 
     for write in &decision.then {
         perform(ctx, seen, write, &mut version).await?;
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
 async fn perform(ctx: &Context, seen: &Seen, write: &Write, version: &mut String) -> Result<(), ActError> {

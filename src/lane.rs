@@ -23,6 +23,9 @@ const RETRIES: [Duration; 4] = [Duration::from_millis(20), Duration::from_millis
 const MOST_TRIES: usize = 60;
 /// The longest time for which other writes let rollbacks go first: an API server that takes none of them must not stop everything.
 const RIGHT_OF_WAY: Duration = Duration::from_secs(20);
+/// For how long after the last of many rollbacks others still wait: what makes many candidates fail shows over a scrape interval, and the
+/// next ones must not find the API server busy with the records of the first.
+const AFTERMATH: Duration = Duration::from_millis(500);
 
 /// Rollbacks on their way.
 #[derive(Debug)]
@@ -46,6 +49,10 @@ struct Queue {
     untried: usize,
     /// Since when there is something that was not tried.
     since: Option<Instant>,
+    /// How many came since then.
+    burst: usize,
+    /// Until when others wait although everything was tried.
+    aftermath: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -64,7 +71,8 @@ impl Lane {
 
     /// Whether routes are still to be written by which users leave a candidate. Other writes wait for them, but not for ever.
     pub fn is_busy(&self) -> bool {
-        self.lock().since.is_some_and(|since| since.elapsed() < RIGHT_OF_WAY)
+        let queue = self.lock();
+        queue.since.is_some_and(|since| since.elapsed() < RIGHT_OF_WAY) || queue.aftermath.is_some_and(|end| Instant::now() < end)
     }
 
     /// Takes errands in; returns how many workers are to be started for them.
@@ -73,6 +81,7 @@ impl Lane {
         for errand in errands {
             queue.number += 1;
             queue.untried += 1;
+            queue.burst += 1;
             let place = (errand.watched.exposure, std::cmp::Reverse(queue.number));
             queue.waiting.insert(place, errand);
         }
@@ -99,6 +108,8 @@ impl Lane {
         queue.untried -= 1;
         if queue.untried == 0 {
             queue.since = None;
+            queue.aftermath = (queue.burst > self.width).then(|| Instant::now() + AFTERMATH);
+            queue.burst = 0;
         }
     }
 

@@ -22,7 +22,7 @@ fn the_most_users_go_first_and_among_equals_who_came_first() {
 
 #[tokio::test(start_paused = true)]
 async fn others_wait_until_every_route_was_tried_once_and_not_for_ever() {
-    let lane = Lane::new(1);
+    let lane = Lane::new(2);
     assert!(!lane.is_busy());
     lane.take_in([errand("one", 5), errand("two", 5)]);
     assert!(lane.is_busy());
@@ -35,4 +35,21 @@ async fn others_wait_until_every_route_was_tried_once_and_not_for_ever() {
     lane.take_in([errand("never answered", 5)]);
     tokio::time::advance(RIGHT_OF_WAY).await;
     assert!(!lane.is_busy(), "an API server that takes no rollback must not stop everything else");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_many_rollbacks_wait_a_moment_for_those_that_fail_next_and_that_of_one_does_not() {
+    let lane = Lane::new(1);
+    lane.take_in([errand("one", 5)]);
+    lane.next();
+    lane.tried();
+    assert!(!lane.is_busy(), "one rollback is put on record at once");
+    lane.take_in([errand("one", 5), errand("two", 5)]);
+    for _ in 0..2 {
+        lane.next();
+        lane.tried();
+    }
+    assert!(lane.is_busy());
+    tokio::time::advance(AFTERMATH).await;
+    assert!(!lane.is_busy());
 }

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::act::{self, ActError, act};
+use crate::act::{self, ActError, Progress, act};
 use crate::card::Card;
 use crate::contain::{INTERNAL_ERROR, Panicked, contained_future};
 use crate::context::Context;
@@ -129,8 +129,11 @@ async fn look(ctx: &Arc<Context>, key: &Key) -> Result<Action, ReconcileError> {
         return Ok(Action::requeue(AFTER_ROLLBACKS));
     }
     let done = tokio::time::timeout(act::ACT_TIMEOUT, act(ctx, &seen, &decision)).await.map_err(|_| late("writing", act::ACT_TIMEOUT));
-    // Watching goes on under what is on record: after a failed write that is what was read.
     let outcome = done.and_then(|r| r.map_err(ReconcileError::from));
+    if matches!(outcome, Ok(Progress::PutOff)) {
+        return Ok(Action::requeue(AFTER_ROLLBACKS));
+    }
+    // Watching goes on under what is on record: after a failed write that is what was read.
     let status = if outcome.is_ok() { &decision.status } else { &seen.observed.status };
     watch(ctx, key, &seen, status).await;
     outcome?;

@@ -8,6 +8,7 @@ use rollout_core::evidence::{Sample, Series};
 use rollout_core::verdict::Unmeasurable;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::labels::Labels;
 
@@ -57,15 +58,13 @@ struct Answer<'a> {
     warnings: Option<Vec<String>>,
 }
 
-/// Only `matrix` is what was asked for; the others are known so that the message can name them.
 #[derive(Deserialize)]
-#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data<'a> {
+struct Data<'a> {
+    #[serde(rename = "resultType", borrow)]
+    kind: Cow<'a, str>,
+    /// Read only when its type is known, which may be said after it; and series by series, so that an answer is never held in two forms.
     #[serde(borrow)]
-    Matrix(Vec<RawSeries<'a>>),
-    Vector(IgnoredAny),
-    Scalar(IgnoredAny),
-    String(IgnoredAny),
+    result: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +72,7 @@ struct RawSeries<'a> {
     #[serde(borrow)]
     metric: RawLabels<'a>,
     #[serde(default)]
-    values: Vec<RawSample>,
+    values: RawSamples,
     /// Present only for native histograms.
     #[serde(default)]
     histograms: Option<IgnoredAny>,
@@ -109,38 +108,41 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawLabels<'a> {
     }
 }
 
-/// A sample, or what was sent in place of one.
-enum RawSample {
-    Sample(Sample),
-    Odd(f64, String),
+/// Samples, and the first one whose time or value is no number.
+#[derive(Default)]
+struct RawSamples {
+    samples: Vec<Sample>,
+    odd: Option<(f64, String)>,
 }
 
-impl<'de> Deserialize<'de> for RawSample {
+impl<'de> Deserialize<'de> for RawSamples {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pair;
-        impl<'de> Visitor<'de> for Pair {
-            type Value = RawSample;
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = RawSamples;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a time and a value")
+                f.write_str("samples")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<RawSample, A::Error> {
-                let short = |length| serde::de::Error::invalid_length(length, &"a time and a value");
-                let seconds: f64 = pair.next_element()?.ok_or_else(|| short(0))?;
-                let Text(text) = pair.next_element()?.ok_or_else(|| short(1))?;
-                if pair.next_element::<IgnoredAny>()?.is_some() {
-                    return Err(short(3));
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RawSamples, A::Error> {
+                let mut read = RawSamples::default();
+                while let Some(Pair(seconds, Text(text))) = list.next_element()? {
+                    match (milliseconds(seconds), text.parse::<f64>()) {
+                        (Some(at), Ok(value)) => read.samples.push(Sample { at, value }),
+                        _ => read.odd = read.odd.or_else(|| Some((seconds, text.into_owned()))),
+                    }
                 }
-                Ok(match (milliseconds(seconds), text.parse::<f64>()) {
-                    (Some(at), Ok(value)) => RawSample::Sample(Sample { at, value }),
-                    _ => RawSample::Odd(seconds, text.into_owned()),
-                })
+                Ok(read)
             }
         }
-        deserializer.deserialize_seq(Pair)
+        deserializer.deserialize_seq(List)
     }
 }
+
+/// A time and a value as sent.
+#[derive(Deserialize)]
+struct Pair<'a>(f64, #[serde(borrow)] Text<'a>);
 
 /// What is read of an answer that does not have the expected form.
 #[derive(Deserialize)]
@@ -173,11 +175,38 @@ pub(super) fn series(raw: Raw<'_>, known: &Labels) -> Result<Vec<Series>, Failur
         return Err(Failure::Query(Unmeasurable::Partial { warning: brief(&warnings.join("; ")).into_owned() }));
     }
     match answer.data {
-        Some(Data::Matrix(list)) => list.into_iter().map(|one| convert(one, raw.address, known)).collect(),
-        Some(Data::Vector(_)) => Err(wrong_type("vector")),
-        Some(Data::Scalar(_)) => Err(wrong_type("scalar")),
-        Some(Data::String(_)) => Err(wrong_type("string")),
+        Some(Data { kind, result }) if kind == "matrix" => {
+            let mut reader = serde_json::Deserializer::from_str(result.get());
+            reader.deserialize_seq(Matrix { address: raw.address, known }).unwrap_or_else(|error| Err(malformed(raw, &error)))
+        }
+        Some(Data { kind, .. }) => Err(wrong_type(&brief(&kind))),
         None => Err(wrong_type("no data")),
+    }
+}
+
+/// Makes series of a result one after the other; or the first reason not to trust it.
+struct Matrix<'k> {
+    address: &'k str,
+    known: &'k Labels,
+}
+
+impl<'de> Visitor<'de> for Matrix<'_> {
+    type Value = Result<Vec<Series>, Failure>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("series")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut all = Ok(Vec::new());
+        while let Some(raw) = list.next_element::<RawSeries<'de>>()? {
+            let one = convert(raw, self.address, self.known);
+            all = all.and_then(|mut series: Vec<Series>| {
+                series.push(one?);
+                Ok(series)
+            });
+        }
+        Ok(all)
     }
 }
 
@@ -199,15 +228,10 @@ fn convert(raw: RawSeries<'_>, address: &str, known: &Labels) -> Result<Series, 
         let found = format!("native histogram {}", brief(name));
         return Err(Failure::Query(Unmeasurable::WrongType { found, expected: "counters or gauges (float samples)".to_owned() }));
     }
-    let mut samples = Vec::with_capacity(raw.values.len());
-    for one in raw.values {
-        match one {
-            RawSample::Sample(sample) => samples.push(sample),
-            RawSample::Odd(seconds, text) => {
-                let message = format!("{address} sent a sample that is not a number: time {seconds}, value {}", brief(&text));
-                return Err(Failure::Query(Unmeasurable::Unavailable { message }));
-            }
-        }
+    let RawSamples { mut samples, odd } = raw.values;
+    if let Some((seconds, text)) = odd {
+        let message = format!("{address} sent a sample that is not a number: time {seconds}, value {}", brief(&text));
+        return Err(Failure::Query(Unmeasurable::Unavailable { message }));
     }
     samples.sort_by_key(|sample| sample.at);
     Ok(Series { labels: known.shared(&labels), samples })

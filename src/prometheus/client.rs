@@ -21,8 +21,8 @@ use super::server::{Auth, Server, ServerError};
 pub const BODY_LIMIT: usize = 16 * 1024 * 1024;
 /// Longest wait for a connection; shorter than the total so that a dead address is told apart from a slow answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Idle connections kept per server.
-const IDLE_CONNECTIONS: usize = 16;
+/// Idle connections kept per server: each keeps the room of the largest answer that it ever had.
+const IDLE_CONNECTIONS: usize = 4;
 
 /// What stands in for HTTP, such as a server in memory.
 pub trait Exchange: Send + Sync {

@@ -70,6 +70,8 @@ pub struct Fault {
 
 /// Everything that may go wrong in a run.
 pub struct Faults {
+    /// For how much longer a route is being written than anything else.
+    pub routes_take: TimeDelta,
     pub list: Vec<Fault>,
     /// The longest that a watch is behind.
     pub lag: TimeDelta,
@@ -81,7 +83,13 @@ pub struct Faults {
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { list: Vec::new(), lag: TimeDelta::milliseconds(20), bad_watches_until: None, strikes: BTreeMap::new() }
+        Self {
+            list: Vec::new(),
+            lag: TimeDelta::milliseconds(20),
+            routes_take: TimeDelta::zero(),
+            bad_watches_until: None,
+            strikes: BTreeMap::new(),
+        }
     }
 }
 
@@ -112,9 +120,12 @@ impl Faults {
 pub fn fate(world: &mut World, call: &Call) -> Fate {
     let mut dice = world.dice_for(call.mark);
     let mut latency = |least, most| TimeDelta::milliseconds(dice.between(least, most));
-    let (before, after) = (latency(1, 4), latency(1, 3));
+    let (mut before, after) = (latency(1, 4), latency(1, 3));
     let now = world.now;
     let plural = call.of.map_or("", |of| of.plural);
+    if plural == "httproutes" && call.method == Method::PUT {
+        before += world.faults.routes_take;
+    }
     let strikes = |fault: &Fault| {
         let concerned = match fault.struck {
             Struck::Everything => true,

@@ -22,7 +22,7 @@ use crate::people;
 use crate::prometheus::{DEFECTS, Defect};
 use crate::soak;
 use crate::store::ROLLOUTS as OBJECTS;
-use crate::stories::{NAMESPACE, Sim, home, rollout};
+use crate::stories::{NAMESPACE, Sim, home, ready, rollout, rollout_of, share};
 use crate::world::lock;
 
 /// Rollouts of an ordinary run.
@@ -89,6 +89,38 @@ fn a_candidate_whose_outputs_are_not_finite_is_gone_within_a_scrape_and_a_glance
     assert_eq!((sim.share("b"), sim.share("a")), (0, 100));
     sim.run_for(TimeDelta::minutes(3));
     assert_eq!(sim.status()["rejected"][0]["attempts"], 1, "what was rejected is tried again\n{}", sim.story());
+}
+
+#[test]
+fn of_many_that_fail_together_every_route_is_written_before_any_of_them_is_put_on_record() {
+    // A model of its own for each.
+    let names: Vec<String> = (0..80).map(|number| format!("b{number:02}")).collect();
+    let mut sim = Sim::new(17);
+    let from = sim.now() + TimeDelta::seconds(100);
+    for name in &names {
+        sim = sim.with_model(name, Model { nonfinite_from: Some(from), ..Model::default() });
+    }
+    let all = |sim: &Sim, holds: &dyn Fn(&serde_json::Value) -> bool| {
+        let world = lock(&sim.world);
+        names.iter().all(|name| world.store.get(OBJECTS, NAMESPACE, name).is_some_and(|found| holds(found)))
+    };
+    names.iter().for_each(|name| sim.apply(&rollout_of(name, "a")));
+    assert!(sim.until(TimeDelta::minutes(3), |sim| all(sim, &|found| ready(found).1 == "Promoted")), "{}", sim.story());
+    names.iter().for_each(|name| sim.apply(&rollout_of(name, name)));
+    let on_trial = |sim: &Sim| names.iter().all(|name| share(&lock(&sim.world), &(NAMESPACE.to_owned(), name.clone()), name) == 5);
+    assert!(sim.until(TimeDelta::minutes(1), on_trial), "{}", sim.story());
+    sim.run_for(TimeDelta::seconds(10));
+    lock(&sim.world).faults.routes_take = TimeDelta::milliseconds(150);
+    let exposed = lock(&sim.world).trace.len();
+    assert!(sim.until(TimeDelta::minutes(9), |sim| all(sim, &|found| ready(found).1 == "RolledBack")), "{}", sim.story());
+    let world = lock(&sim.world);
+    let written = |what: &str| -> Vec<usize> {
+        let lines = world.trace.iter().enumerate().skip(exposed);
+        lines.filter(|(_, line)| line.contains(what) && line.contains("-> 200")).map(|(number, _)| number).collect()
+    };
+    let (routes, records) = (written(" PUT /apis/gateway.networking.k8s.io"), written("Ready=False"));
+    let early: Vec<&String> = records.iter().filter(|number| Some(*number) < routes.last()).map(|number| &world.trace[*number]).collect();
+    assert!(routes.len() == names.len() && early.is_empty(), "{} routes, and before the last of them {early:#?}", routes.len());
 }
 
 #[test]
