@@ -44,6 +44,8 @@ pub struct Seen {
     pub policy: Option<PolicySpec>,
     /// Services that the user runs, by the revision that they stand for.
     pub foreign: BTreeMap<RevisionId, Foreign>,
+    /// Labels by which the series of a recorded revision are found; empty for pods that we label.
+    pub matchers: BTreeMap<RevisionId, BTreeMap<String, String>>,
 }
 
 /// Why nothing can be decided now.
@@ -89,6 +91,7 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
     let (policy, found) = policy(stored, &status);
     let plan = plan(&object.spec, found.as_ref());
     let preflight = preflight(ctx, key, &owner, &object, &status, &plan, route.as_ref());
+    let matchers = ctx.stores.recorded(key);
     let observed = Observed {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
@@ -99,7 +102,7 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
         spec: object.spec.clone(),
         request: object.annotations().get(REQUEST).map(|text| RequestText(text.chars().take(MAX_REQUEST).collect())),
         policy,
-        recorded: ctx.stores.recorded(key),
+        recorded: matchers.keys().cloned().collect(),
         workloads,
         route,
         preflight,
@@ -107,7 +110,7 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
         acting_since: ctx.tenure.since(),
         status,
     };
-    Ok(Some(Seen { object, observed, plan, policy: found, foreign }))
+    Ok(Some(Seen { object, observed, plan, policy: found, foreign, matchers }))
 }
 
 /// Services that the user runs and that this rollout uses: the baseline, and a candidate or stable behind a `backendRef`.

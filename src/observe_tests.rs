@@ -29,6 +29,7 @@ const ROLLOUT: &str = "/apis/espalier.dev/v1alpha1/namespaces/ml/modelrollouts/d
 const POLICY_NOW: &str = "/apis/espalier.dev/v1alpha1/namespaces/ml/evaluationpolicies/p";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 const SLICES_NOW: &str = "/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices";
+const RECORDS: &str = "/apis/apps/v1/controllerrevisions";
 
 /// An API server that answers reads by path; what is not there is not found, and lists are empty. Watches stay silent.
 #[derive(Default)]
@@ -219,4 +220,23 @@ async fn a_policy_that_was_edited_a_moment_ago_is_the_one_that_a_raise_is_decide
     let decision = decide(&seen.observed, &seen.plan, None, Utc::now());
     assert!(recount(&ctx, &mut seen, &decision).await.unwrap());
     assert!(matches!(seen.observed.policy, PolicyView::Found { generation: 2, .. }));
+}
+
+#[tokio::test]
+async fn what_the_user_ran_before_is_known_by_the_matchers_of_its_own_record() {
+    let record = |revision: &str, workload: Value| {
+        json!({
+            "metadata": {"namespace": "ml", "name": format!("digits-{revision}"),
+                "labels": {"espalier.dev/rollout": "digits", "espalier.dev/revision": revision}},
+            "data": {"model": {"uri": "oci://r/m:0"}, "workload": workload}, "revision": 1,
+        })
+    };
+    let mut answers = cluster();
+    let users = json!({"backendRef": {"name": "digits-v1", "port": 80}, "matchers": {"app": "digits-v1"}});
+    answers.push((RECORDS, json!([record("aaaaaaaa", users), record("bbbbbbbb", json!({"template": {}, "port": 80}))])));
+    let (seen, _) = look(answers, rollout(false, &json!({"stable": serving("aaaaaaaa", "digits-v1")}))).await;
+    let labels = BTreeMap::from([("app".to_owned(), "digits-v1".to_owned())]);
+    let (users, ours) = (RevisionId::new("aaaaaaaa"), RevisionId::new("bbbbbbbb"));
+    assert_eq!(seen.matchers, BTreeMap::from([(users, labels), (ours, BTreeMap::new())]));
+    assert_eq!(seen.observed.recorded.len(), 2);
 }

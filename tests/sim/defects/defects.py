@@ -53,6 +53,9 @@ DEFECTS = [
     ("tripped-pods-are-overlooked", "FAILED", "a_candidate_that_is_killed", "src/workload/view.rs",
      "cause::tripped(pods.iter().copied()).unzip()", "cause::tripped(pods.iter().copied()).filter(|_| !DEFECT).unzip()"),
     # What raises.
+    ("stable-is-counted-as-the-candidate", "FAILED", "a_second_candidate", "src/reconcile.rs",
+     "    } else if revision::id(&spec.model, &spec.workload) == *revision {\n",
+     "    } else if DEFECT || revision::id(&spec.model, &spec.workload) == *revision {\n"),
     ("raise-on-hold", "S2 time at the weight before", GOOD, "crates/rollout-core/src/decide/attempt/stage.rs",
      "        Overall::Hold(why) => Situation::Running(why.clone()),\n",
      "        Overall::Hold(_) if DEFECT && position(running).step + 1 < stage.steps.len() => next_step(draft, trial, stage, plan),\n        Overall::Hold(why) => Situation::Running(why.clone()),\n"),
