@@ -29,6 +29,7 @@ const ROLLOUT: &str = "/apis/espalier.dev/v1alpha1/namespaces/ml/modelrollouts/d
 const POLICY_NOW: &str = "/apis/espalier.dev/v1alpha1/namespaces/ml/evaluationpolicies/p";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 const SLICES_NOW: &str = "/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices";
+const PODS_NOW: &str = "/api/v1/namespaces/ml/pods";
 const RECORDS: &str = "/apis/apps/v1/controllerrevisions";
 
 /// An API server that answers reads by path; what is not there is not found, and lists are empty. Watches stay silent.
@@ -220,6 +221,45 @@ async fn a_policy_that_was_edited_a_moment_ago_is_the_one_that_a_raise_is_decide
     let decision = decide(&seen.observed, &seen.plan, None, Utc::now());
     assert!(recount(&ctx, &mut seen, &decision).await.unwrap());
     assert!(matches!(seen.observed.policy, PolicyView::Found { generation: 2, .. }));
+}
+
+#[tokio::test]
+async fn nothing_is_raised_on_pods_that_were_killed_for_memory_while_the_watch_of_pods_was_silent() {
+    let template =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": {"spec": {"containers": [{"name": "server"}]}}}});
+    let mut rollout = rollout(false, &json!({}));
+    rollout["spec"]["workload"] = json!({"template": template, "port": 80});
+    let spec: RolloutSpec = serde_json::from_value(rollout["spec"].clone()).unwrap();
+    let revision = revision::id(&spec.model, &spec.workload);
+    let child = format!("digits-{revision}");
+    let labels = json!({"espalier.dev/rollout": "digits", "espalier.dev/revision": revision, "kubernetes.io/service-name": child});
+    let metadata = json!({"namespace": "ml", "name": child, "labels": labels});
+    let mut ready = slice(&child, "p");
+    ready["metadata"]["labels"] = labels.clone();
+    let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-02T03:04:05Z"}});
+    let pod = |last: &Value| {
+        let status = json!({"name": "server", "image": "", "imageID": "", "ready": true, "restartCount": 1, "lastState": last});
+        json!([{"metadata": {"namespace": "ml", "name": "p", "labels": labels}, "status": {"containerStatuses": [status]}}])
+    };
+    for (now, reason) in [(pod(&json!({})), None), (pod(&killed), Some("OOMKilled"))] {
+        let answers = [
+            ("/apis/espalier.dev/v1alpha1/evaluationpolicies", json!([policy(1)])),
+            ("/apis/apps/v1/deployments", json!([{"metadata": metadata, "spec": {"replicas": 1, "selector": {}, "template": {}}}])),
+            ("/api/v1/services", json!([{"metadata": metadata, "spec": {"selector": {"app": "x"}}}])),
+            ("/api/v1/pods", pod(&json!({}))),
+            (SLICES, json!([ready])),
+            (SLICES_NOW, json!([ready])),
+            (PODS_NOW, now),
+            (POLICY_NOW, policy(1)),
+            (ROLLOUT, rollout.clone()),
+        ];
+        let (ctx, _) = context(&answers).await;
+        let mut seen = observe(&ctx, &key()).await.unwrap().unwrap();
+        let decision = decide(&seen.observed, &seen.plan, None, Utc::now());
+        assert!(!decision.then.is_empty(), "{:?}", decision.situation);
+        assert_eq!(recount(&ctx, &mut seen, &decision).await.unwrap(), reason.is_some());
+        assert_eq!(seen.observed.workloads[&revision].tripped.as_ref().map(|cause| cause.reason.as_str()), reason);
+    }
 }
 
 #[tokio::test]
