@@ -101,7 +101,9 @@ pub fn notice(world: &mut World, of: Resource, change: &Change) {
     if of == DEPLOYMENTS {
         soon(world, 60, Look::Deployment((namespace.clone(), name.clone())));
     }
-    if (of == PODS || of == SERVICES) && world.cluster.stirred.insert(namespace.clone()) {
+    // A slice that goes with the Service of before is made again for the one of the same name.
+    let slice_lost = of == SLICES && change.what == "DELETED";
+    if (of == PODS || of == SERVICES || slice_lost) && world.cluster.stirred.insert(namespace.clone()) {
         soon(world, 90, Look::Endpoints(namespace.clone()));
     }
     if of == PODS && change.what == "DELETED" {
