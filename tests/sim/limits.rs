@@ -101,6 +101,20 @@ pub fn was_asked(status: &Value, verb: &str) -> bool {
     text(status, "/lastRequest/action") == verb && text(status, "/lastRequest/result") == "Accepted"
 }
 
+/// The longest from when the operator counts endpoints until its route arrives: some calls of a few milliseconds each.
+const FLIGHT: TimeDelta = TimeDelta::milliseconds(100);
+
+/// S5: a raise rests on ready endpoints, as the API server told of them when they were counted. Pods that fail in the moment between are taken
+/// back, which [`crate::oracle`] sees to.
+pub fn carries(world: &mut World, owner: &Place, rollout: &Value, service: &str, after: i32) {
+    let told = world.cluster.told.get(&(owner.0.clone(), service.to_owned()));
+    let ready = told.map_or(0, |told| told.most(world.now - FLIGHT));
+    let replicas = rollout.pointer("/spec/workload/template/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+    if i64::try_from(ready).unwrap() < ((replicas * i64::from(after) + 99) / 100).max(1) {
+        world.broken("S5 exposure within capacity", format!("{service} gets {after} % with {ready} of {replicas} endpoints ready"));
+    }
+}
+
 /// Every exposure that the stages lead through, in order, and everybody at the end.
 pub fn ladder(rollout: &Value) -> Vec<i32> {
     let percent = |value: &Value| value.as_str().and_then(|text| text.trim_end_matches('%').parse::<i32>().ok());

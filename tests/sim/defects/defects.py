@@ -52,6 +52,11 @@ DEFECTS = [
      "        return Some(Situation::Running(\"as edited\".into()));\n    }\n    if live > running.intent {\n"),
     ("tripped-pods-are-overlooked", "FAILED", "a_candidate_that_is_killed", "src/workload/view.rs",
      "cause::tripped(pods.iter().copied()).unzip()", "cause::tripped(pods.iter().copied()).filter(|_| !DEFECT).unzip()"),
+    ("the-dead-keep-their-users", "L2 nobody stays where nobody answers", SEEDS, "crates/rollout-core/src/decide/attempt/safety.rs",
+     "    if let Some(tripped) = draft.tripped(&candidate.revision) {\n",
+     "    if let Some(tripped) = draft.tripped(&candidate.revision).filter(|_| !DEFECT) {\n"),
+    ("the-dead-keep-their-users", None, None, "crates/rollout-core/src/decide/attempt/safety.rs",
+     "    if ready == 0 && (live > Exposure::ZERO", "    if ready == 0 && !DEFECT && (live > Exposure::ZERO"),
     # What raises.
     ("stable-is-counted-as-the-candidate", "FAILED", "a_second_candidate", "src/reconcile.rs",
      "    } else if revision::id(&spec.model, &spec.workload) == *revision {\n",
