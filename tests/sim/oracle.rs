@@ -41,6 +41,8 @@ pub struct Subject {
     kept_on: TimeDelta,
     /// Whether somebody else edits the route.
     pub foreign: bool,
+    /// Since when a person holds it.
+    pub suspended: Option<DateTime<Utc>>,
     /// Fields of the route that are the user's and must stay.
     pub kept: Vec<(&'static str, Value)>,
     /// Since when the route gives a candidate more than was decided.
@@ -253,7 +255,7 @@ fn raise(world: &mut World, owner: &Place, rollout: &Value, service: &str, befor
     if asked {
         return;
     }
-    if rollout.pointer("/spec/suspend") == Some(&Value::from(true)) || attempt.get("paused").is_some() {
+    if limits::is_held(world, owner, rollout) {
         world.broken("S14 paused does not rise", format!("{service} is raised to {after} % while held"));
     }
     let ladder = limits::ladder(rollout);
