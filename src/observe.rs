@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::gateway::{self, GatewayError};
 use crate::stores::WatchEnded;
 use crate::tracker::Key;
-use crate::workload::{self, Foreign, Owner, WorkloadError};
+use crate::workload::{self, Foreign, Owner, Tripped, WorkloadError};
 
 /// Annotation with a person's request.
 pub const REQUEST: &str = "espalier.dev/request";
@@ -44,6 +44,8 @@ pub struct Seen {
     pub policy: Option<PolicySpec>,
     /// Services that the user runs, by the revision that they stand for.
     pub foreign: BTreeMap<RevisionId, Foreign>,
+    /// Labels by which the series of a recorded revision are found; empty for pods that we label.
+    pub matchers: BTreeMap<RevisionId, BTreeMap<String, String>>,
 }
 
 /// Why nothing can be decided now.
@@ -89,6 +91,7 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
     let (policy, found) = policy(stored, &status);
     let plan = plan(&object.spec, found.as_ref());
     let preflight = preflight(ctx, key, &owner, &object, &status, &plan, route.as_ref());
+    let matchers = ctx.stores.recorded(key);
     let observed = Observed {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
@@ -99,7 +102,7 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
         spec: object.spec.clone(),
         request: object.annotations().get(REQUEST).map(|text| RequestText(text.chars().take(MAX_REQUEST).collect())),
         policy,
-        recorded: ctx.stores.recorded(key),
+        recorded: matchers.keys().cloned().collect(),
         workloads,
         route,
         preflight,
@@ -107,7 +110,7 @@ pub async fn observe(ctx: &Context, key: &Key) -> Result<Option<Seen>, ObserveEr
         acting_since: ctx.tenure.since(),
         status,
     };
-    Ok(Some(Seen { object, observed, plan, policy: found, foreign }))
+    Ok(Some(Seen { object, observed, plan, policy: found, foreign, matchers }))
 }
 
 /// Services that the user runs and that this rollout uses: the baseline, and a candidate or stable behind a `backendRef`.
@@ -141,10 +144,10 @@ async fn foreign(ctx: &Context, owner: &Owner, spec: &RolloutSpec, status: &Stat
     Ok(found)
 }
 
-/// Reads again, live, what a raise in `decision` took from watches: the policy, and the ready endpoints of what is raised. What is old never
-/// raises.
+/// Reads again, live, what a raise in `decision` took from watches: the policy, and of what is raised the ready endpoints and what its pods have
+/// tripped. What is old never raises.
 ///
-/// True when the policy is another one or there are fewer endpoints; then `seen` says so, and the decision must be made again.
+/// True when the policy is another one, there are fewer endpoints or a pod has failed; then `seen` says so, and the decision must be made again.
 pub async fn recount(ctx: &Context, seen: &mut Seen, decision: &Decision) -> Result<bool, ObserveError> {
     let raised = decision.then.iter().find_map(|write| match write {
         Write::Route(write) => write.ticket().map(|ticket| ticket.candidate().clone()),
@@ -157,20 +160,32 @@ pub async fn recount(ctx: &Context, seen: &mut Seen, decision: &Decision) -> Res
     let Some(view) = observed.workloads.get_mut(&revision) else { return Ok(false) };
     let policies: Api<EvaluationPolicy> = Api::namespaced(ctx.client.clone(), &observed.namespace);
     let name = observed.spec.policy_ref.name.clone();
-    let (live, named) = tokio::try_join!(
+    let owner = Owner { namespace: observed.namespace.clone(), name: observed.name.clone(), uid: observed.uid.clone() };
+    let (live, (tripped, tripped_at), named) = tokio::try_join!(
         workload::ready_now(&ctx.client, &observed.namespace, &service).map_err(ObserveError::from),
+        tripped_now(ctx, &owner, &revision, foreign.is_none()),
         timed(CALL_TIMEOUT, policies.get_opt(&name))
             .map_err(|source| ObserveError::Call { object: format!("EvaluationPolicy {name}"), source }),
     )?;
     let fewer = live < view.ready_endpoints;
     view.ready_endpoints = view.ready_endpoints.min(live);
+    let failed = tripped.is_some() && (&tripped, tripped_at) != (&view.tripped, view.tripped_at);
+    if failed {
+        (view.tripped, view.tripped_at) = (tripped, tripped_at);
+    }
     let (policy, found) = policy(named.map(|policy| (policy.metadata.generation.unwrap_or(0), policy.spec)), &observed.status);
     let other = policy != observed.policy;
     if other {
         seen.plan = plan(&observed.spec, found.as_ref());
         (observed.policy, seen.policy) = (policy, found);
     }
-    Ok(fewer || other)
+    Ok(fewer || failed || other)
+}
+
+/// What the pods of a revision have tripped by now; of a revision that the user runs they were listed for this very look.
+async fn tripped_now(ctx: &Context, owner: &Owner, revision: &RevisionId, ours: bool) -> Result<Tripped, ObserveError> {
+    let pods = if ours { workload::pods_now(&ctx.client, owner, revision).await? } else { Vec::new() };
+    Ok(workload::tripped(&pods))
 }
 
 /// The policy as the decision sees it, and the spec in force: the pinned one when the object is gone mid-attempt.

@@ -29,6 +29,8 @@ const ROLLOUT: &str = "/apis/espalier.dev/v1alpha1/namespaces/ml/modelrollouts/d
 const POLICY_NOW: &str = "/apis/espalier.dev/v1alpha1/namespaces/ml/evaluationpolicies/p";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 const SLICES_NOW: &str = "/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices";
+const PODS_NOW: &str = "/api/v1/namespaces/ml/pods";
+const RECORDS: &str = "/apis/apps/v1/controllerrevisions";
 
 /// An API server that answers reads by path; what is not there is not found, and lists are empty. Watches stay silent.
 #[derive(Default)]
@@ -219,4 +221,62 @@ async fn a_policy_that_was_edited_a_moment_ago_is_the_one_that_a_raise_is_decide
     let decision = decide(&seen.observed, &seen.plan, None, Utc::now());
     assert!(recount(&ctx, &mut seen, &decision).await.unwrap());
     assert!(matches!(seen.observed.policy, PolicyView::Found { generation: 2, .. }));
+}
+
+#[tokio::test]
+async fn nothing_is_raised_on_pods_that_were_killed_for_memory_while_the_watch_of_pods_was_silent() {
+    let template =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": {"spec": {"containers": [{"name": "server"}]}}}});
+    let mut rollout = rollout(false, &json!({}));
+    rollout["spec"]["workload"] = json!({"template": template, "port": 80});
+    let spec: RolloutSpec = serde_json::from_value(rollout["spec"].clone()).unwrap();
+    let revision = revision::id(&spec.model, &spec.workload);
+    let child = format!("digits-{revision}");
+    let labels = json!({"espalier.dev/rollout": "digits", "espalier.dev/revision": revision, "kubernetes.io/service-name": child});
+    let metadata = json!({"namespace": "ml", "name": child, "labels": labels});
+    let mut ready = slice(&child, "p");
+    ready["metadata"]["labels"] = labels.clone();
+    let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-02T03:04:05Z"}});
+    let pod = |last: &Value| {
+        let status = json!({"name": "server", "image": "", "imageID": "", "ready": true, "restartCount": 1, "lastState": last});
+        json!([{"metadata": {"namespace": "ml", "name": "p", "labels": labels}, "status": {"containerStatuses": [status]}}])
+    };
+    for (now, reason) in [(pod(&json!({})), None), (pod(&killed), Some("OOMKilled"))] {
+        let answers = [
+            ("/apis/espalier.dev/v1alpha1/evaluationpolicies", json!([policy(1)])),
+            ("/apis/apps/v1/deployments", json!([{"metadata": metadata, "spec": {"replicas": 1, "selector": {}, "template": {}}}])),
+            ("/api/v1/services", json!([{"metadata": metadata, "spec": {"selector": {"app": "x"}}}])),
+            ("/api/v1/pods", pod(&json!({}))),
+            (SLICES, json!([ready])),
+            (SLICES_NOW, json!([ready])),
+            (PODS_NOW, now),
+            (POLICY_NOW, policy(1)),
+            (ROLLOUT, rollout.clone()),
+        ];
+        let (ctx, _) = context(&answers).await;
+        let mut seen = observe(&ctx, &key()).await.unwrap().unwrap();
+        let decision = decide(&seen.observed, &seen.plan, None, Utc::now());
+        assert!(!decision.then.is_empty(), "{:?}", decision.situation);
+        assert_eq!(recount(&ctx, &mut seen, &decision).await.unwrap(), reason.is_some());
+        assert_eq!(seen.observed.workloads[&revision].tripped.as_ref().map(|cause| cause.reason.as_str()), reason);
+    }
+}
+
+#[tokio::test]
+async fn what_the_user_ran_before_is_known_by_the_matchers_of_its_own_record() {
+    let record = |revision: &str, workload: Value| {
+        json!({
+            "metadata": {"namespace": "ml", "name": format!("digits-{revision}"),
+                "labels": {"espalier.dev/rollout": "digits", "espalier.dev/revision": revision}},
+            "data": {"model": {"uri": "oci://r/m:0"}, "workload": workload}, "revision": 1,
+        })
+    };
+    let mut answers = cluster();
+    let users = json!({"backendRef": {"name": "digits-v1", "port": 80}, "matchers": {"app": "digits-v1"}});
+    answers.push((RECORDS, json!([record("aaaaaaaa", users), record("bbbbbbbb", json!({"template": {}, "port": 80}))])));
+    let (seen, _) = look(answers, rollout(false, &json!({"stable": serving("aaaaaaaa", "digits-v1")}))).await;
+    let labels = BTreeMap::from([("app".to_owned(), "digits-v1".to_owned())]);
+    let (users, ours) = (RevisionId::new("aaaaaaaa"), RevisionId::new("bbbbbbbb"));
+    assert_eq!(seen.matchers, BTreeMap::from([(users, labels), (ours, BTreeMap::new())]));
+    assert_eq!(seen.observed.recorded.len(), 2);
 }

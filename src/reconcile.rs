@@ -1,6 +1,7 @@
 //! One look at one rollout: observe (reads), judge and decide (pure), act (writes), watch on.
 //! Level-triggered: whatever woke it, it reads everything anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use kube::runtime::controller::Action;
 use rollout_core::decide::{Decision, Event, Write, decide};
 use rollout_core::evidence::{Arm, Arms};
 use rollout_core::plan::Plan;
-use rollout_core::revision::RevisionId;
+use rollout_core::revision::{self, RevisionId};
 use rollout_core::spec::StageKind;
 use rollout_core::status::{AttemptPhase, Serving, Status};
 use rollout_core::weights::{Exposure, Position};
@@ -256,6 +257,19 @@ async fn watched(ctx: &Arc<Context>, key: &Key, seen: &Seen, status: &Status) ->
     })
 }
 
+/// The labels that were written with a revision that the user runs. The spec has those of the revision that it asks for alone: with them, one that
+/// was promoted before would be counted by its successor's series, and whatever comes after it compared with itself.
+fn matchers(seen: &Seen, plan: &Plan, revision: &RevisionId) -> BTreeMap<String, String> {
+    let spec = &seen.observed.spec;
+    if revision.is_baseline() {
+        plan.baseline_matchers.clone()
+    } else if revision::id(&spec.model, &spec.workload) == *revision {
+        plan.candidate_matchers.clone()
+    } else {
+        seen.matchers.get(revision).cloned().unwrap_or_default()
+    }
+}
+
 fn arms(key: &Key, seen: &Seen, plan: &Plan, candidate: &Serving, stable: &Serving, kind: StageKind, since: chrono::DateTime<Utc>) -> Arms {
     let arm = |serving: &Serving, control: bool| {
         let own = serving.service == workload::child_name(&key.name, &serving.revision);
@@ -263,11 +277,7 @@ fn arms(key: &Key, seen: &Seen, plan: &Plan, candidate: &Serving, stable: &Servi
         // sample would not be the candidate's.
         let since = since.duration_trunc(TimeDelta::seconds(1)).unwrap_or(since);
         let pods = seen.observed.workloads.get(&serving.revision).map(|w| w.pods.clone()).unwrap_or_default();
-        let matchers = match (own, serving.revision.is_baseline()) {
-            (true, _) => std::collections::BTreeMap::new(),
-            (false, true) => plan.baseline_matchers.clone(),
-            (false, false) => plan.candidate_matchers.clone(),
-        };
+        let matchers = if own { BTreeMap::new() } else { matchers(seen, plan, &serving.revision) };
         let service = if control { workload::control_name(&key.name, &serving.revision) } else { serving.service.clone() };
         Arm {
             namespace: key.namespace.clone(),

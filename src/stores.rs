@@ -1,7 +1,7 @@
 //! What watches keep in memory: rollouts, policies, routes, and what runs revisions; and who to wake when one of them changes.
 //! Copies may be old: they lower exposure and trigger looks, they never raise.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::api::{DynamicObject, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -18,7 +19,7 @@ use rollout_core::revision::RevisionId;
 use rollout_core::spec::PolicySpec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 use tracing::warn;
 
@@ -138,11 +139,11 @@ impl Stores {
         adopted.unwrap_or_else(|| key.name.clone())
     }
 
-    /// Revisions on record for a rollout.
-    pub fn recorded(&self, key: &Key) -> BTreeSet<RevisionId> {
-        let Some(scope) = self.scope(&key.namespace) else { return BTreeSet::new() };
+    /// Revisions on record for a rollout, each with the matchers that were written with it: empty for pods that we label.
+    pub fn recorded(&self, key: &Key) -> BTreeMap<RevisionId, BTreeMap<String, String>> {
+        let Some(scope) = self.scope(&key.namespace) else { return BTreeMap::new() };
         let records = scope.records.group(&key.namespace, &Group::Rollout(key.name.clone()));
-        records.iter().filter_map(|record| record.labels().get(REVISION_LABEL).map(RevisionId::new)).collect()
+        records.iter().filter_map(|record| Some((RevisionId::new(record.labels().get(REVISION_LABEL)?), matchers(record)))).collect()
     }
 
     /// Workloads, Services, slices and pods of a rollout.
@@ -292,9 +293,18 @@ fn mark_of_route(route: &DynamicObject) -> u64 {
     }
 }
 
-/// Of a record only its labels are read.
+/// Where a record says by which labels the series of its workload are found.
+const MATCHERS: &str = "/workload/matchers";
+
+fn matchers(record: &ControllerRevision) -> BTreeMap<String, String> {
+    let found = record.data.as_ref().and_then(|data| data.0.pointer(MATCHERS)).cloned();
+    found.and_then(|found| serde_json::from_value(found).ok()).unwrap_or_default()
+}
+
+/// Of a record only its labels and its matchers are read.
 fn trim_record(record: &mut ControllerRevision) {
     let meta = std::mem::take(&mut record.metadata);
+    let kept = matchers(record);
     record.metadata = ObjectMeta {
         name: meta.name,
         namespace: meta.namespace,
@@ -302,7 +312,7 @@ fn trim_record(record: &mut ControllerRevision) {
         labels: meta.labels,
         ..ObjectMeta::default()
     };
-    record.data = None;
+    record.data = (!kept.is_empty()).then(|| RawExtension(json!({"workload": {"matchers": kept}})));
 }
 
 /// How long a start waits for the stores.

@@ -2,7 +2,6 @@
 
 use kube::client::Body;
 use kube::runtime::reflector::store::Writer;
-use serde_json::json;
 
 use super::*;
 

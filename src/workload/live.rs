@@ -28,7 +28,7 @@ use crate::index::{Group, Index, Sorting, index, mark};
 
 use super::error::WorkloadError;
 use super::view::{Foreign, Owned, SERVICE_NAME, label, name, ready_endpoints};
-use super::{Owner, ROLLOUT_LABEL, control_name, deployment};
+use super::{Owner, REVISION_LABEL, ROLLOUT_LABEL, control_name, deployment};
 
 /// Longest wait for one call.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -114,6 +114,11 @@ pub async fn selected_pods(client: &Client, namespace: &str, service: &Service) 
     let Some(selector) = selector else { return Ok(Vec::new()) };
     let words: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     list(client, namespace, &words.join(",")).await
+}
+
+/// Pods of a revision that we label, listed live: for decisions that raise.
+pub async fn pods_now(client: &Client, owner: &Owner, revision: &RevisionId) -> Result<Vec<Arc<Pod>>, WorkloadError> {
+    list(client, &owner.namespace, &format!("{ROLLOUT_LABEL}={},{REVISION_LABEL}={revision}", owner.name)).await
 }
 
 /// Ready endpoints of a Service, counted live: for decisions that raise.

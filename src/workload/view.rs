@@ -109,6 +109,15 @@ pub fn foreign_view(objects: &Foreign) -> WorkloadView {
     }
 }
 
+/// What tripped, and when for the latest of all, where the cluster says it.
+pub type Tripped = (Option<Cause>, Option<DateTime<Utc>>);
+
+/// What `pods` have tripped without statistics.
+pub fn tripped(pods: &[Arc<Pod>]) -> Tripped {
+    let (what, at) = cause::tripped(pods.iter().map(AsRef::as_ref)).unzip();
+    (what, at.flatten())
+}
+
 /// Pods that the slices of `service` name.
 fn addressed<'a>(service: &str, slices: impl IntoIterator<Item = &'a EndpointSlice>) -> BTreeMap<String, DateTime<Utc>> {
     let own = slices.into_iter().filter(|slice| label(&slice.metadata, SERVICE_NAME) == Some(service));

@@ -379,6 +379,8 @@ impl Role {
         let live = live?;
         let expected = match self.plot {
             Plot::Replaced => "c",
+            // Whoever takes the Service of what was just promoted away sends its users back to what still answers.
+            Plot::Vandalised if text(live, "/status/rejected/0/reason") == "EndpointsGone" => "a",
             Plot::WrongFromTheStart
             | Plot::WrongLater
             | Plot::Flipping

@@ -67,6 +67,8 @@ pub struct Cluster {
     pub gateway_delay: TimeDelta,
     /// Whether the gateway refuses every route.
     pub gateway_refuses: bool,
+    /// What the slices of each Service tell.
+    pub told: BTreeMap<Place, Told>,
     pods: u64,
     /// Namespaces whose endpoints are about to be looked at.
     stirred: BTreeSet<String>,
@@ -78,9 +80,34 @@ impl Default for Cluster {
             models: BTreeMap::new(),
             gateway_delay: TimeDelta::milliseconds(120),
             gateway_refuses: false,
+            told: BTreeMap::new(),
             pods: 0,
             stirred: BTreeSet::new(),
         }
+    }
+}
+
+/// Ready endpoints of one Service, as its slices tell them.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    pub ready: usize,
+    /// Since when there is none.
+    pub none_since: Option<DateTime<Utc>>,
+    /// What was told before, and until when.
+    before: Vec<(DateTime<Utc>, usize)>,
+}
+
+impl Told {
+    fn tell(&mut self, ready: usize, now: DateTime<Utc>) {
+        self.before.retain(|(until, _)| now - until < TimeDelta::seconds(1));
+        self.before.push((now, self.ready));
+        self.ready = ready;
+        self.none_since = (ready == 0).then(|| self.none_since.unwrap_or(now));
+    }
+
+    /// The most that anybody was told from `since` on.
+    pub fn most(&self, since: DateTime<Utc>) -> usize {
+        self.before.iter().filter(|(until, _)| *until >= since).map(|(_, ready)| *ready).chain([self.ready]).max().unwrap_or(0)
     }
 }
 
@@ -101,12 +128,19 @@ pub fn notice(world: &mut World, of: Resource, change: &Change) {
     if of == DEPLOYMENTS {
         soon(world, 60, Look::Deployment((namespace.clone(), name.clone())));
     }
-    if (of == PODS || of == SERVICES) && world.cluster.stirred.insert(namespace.clone()) {
+    // A slice that goes with the Service of before is made again for the one of the same name.
+    let slice_lost = of == SLICES && change.what == "DELETED";
+    if (of == PODS || of == SERVICES || slice_lost) && world.cluster.stirred.insert(namespace.clone()) {
         soon(world, 90, Look::Endpoints(namespace.clone()));
     }
     if of == PODS && change.what == "DELETED" {
         let owner = text(&change.object, "/metadata/ownerReferences/0/name").to_owned();
         soon(world, 60, Look::Deployment((namespace.clone(), owner)));
+    }
+    if slice_lost {
+        let service = text(&change.object, "/metadata/labels/kubernetes.io~1service-name").to_owned();
+        let now = world.now;
+        world.cluster.told.entry((namespace.clone(), service)).or_default().tell(0, now);
     }
     if of == ROUTES && change.what == "DELETED" {
         world.truth.drop_route(&(namespace.clone(), name.clone()));
@@ -246,6 +280,11 @@ fn endpoints(world: &mut World, namespace: &str) {
                     "targetRef": {"kind": "Pod", "name": pod_name, "namespace": namespace}})
             })
             .collect();
+        let ready = endpoints.iter().filter(|one| one.pointer("/conditions/ready") == Some(&json!(true))).count();
+        let told = world.cluster.told.entry((namespace.to_owned(), name.clone())).or_default();
+        if told.ready != ready || told.none_since.is_none() && ready == 0 {
+            told.tell(ready, world.now);
+        }
         let slice = format!("{name}-s1");
         let labels = service.pointer("/metadata/labels").cloned().unwrap_or_default();
         if let Some(live) = world.store.get(SLICES, namespace, &slice) {

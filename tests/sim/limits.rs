@@ -66,6 +66,9 @@ pub fn status(world: &mut World, live: &Value, next: &Value) {
     world.oracle.of(&place(live)).observed = Some(observed);
     let intent = |object: &Value| object.pointer("/status/attempt/intent").and_then(Value::as_i64).unwrap_or(0);
     let (decided, before) = (intent(next), intent(live));
+    if decided > before && live.pointer("/spec/suspend") == Some(&Value::from(true)) {
+        world.broken("S14 paused does not rise", format!("{decided} % is on record after {before} % while held"));
+    }
     if decided > before && !ladder(live).iter().any(|step| i64::from(*step) == decided) {
         world.broken("S4 what is decided is a step", format!("{decided} % is on record after {before} %, which is no step of any stage"));
     }
@@ -99,6 +102,27 @@ pub fn count(world: &mut World, call: &Call, of: Resource) {
 /// Whether the last request on record asked for this and was accepted.
 pub fn was_asked(status: &Value, verb: &str) -> bool {
     text(status, "/lastRequest/action") == verb && text(status, "/lastRequest/result") == "Accepted"
+}
+
+/// The longest from when the operator reads what a raise rests on until its route arrives: some calls of a few milliseconds each.
+const FLIGHT: TimeDelta = TimeDelta::milliseconds(100);
+
+/// S14: whether somebody holds the rollout. A raise that was on record before is on its way and may arrive.
+pub fn is_held(world: &mut World, owner: &Place, rollout: &Value) -> bool {
+    let suspended = rollout.pointer("/spec/suspend") == Some(&Value::from(true));
+    let on_the_way = world.oracle.of(owner).suspended.is_some_and(|since| world.now - since <= FLIGHT);
+    suspended && !on_the_way || rollout.pointer("/status/attempt/paused").is_some()
+}
+
+/// S5: a raise rests on ready endpoints, as the API server told of them when they were counted. Pods that fail in the moment between are taken
+/// back, which [`crate::oracle`] sees to.
+pub fn carries(world: &mut World, owner: &Place, rollout: &Value, service: &str, after: i32) {
+    let told = world.cluster.told.get(&(owner.0.clone(), service.to_owned()));
+    let ready = told.map_or(0, |told| told.most(world.now - FLIGHT));
+    let replicas = rollout.pointer("/spec/workload/template/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+    if i64::try_from(ready).unwrap() < ((replicas * i64::from(after) + 99) / 100).max(1) {
+        world.broken("S5 exposure within capacity", format!("{service} gets {after} % with {ready} of {replicas} endpoints ready"));
+    }
 }
 
 /// Every exposure that the stages lead through, in order, and everybody at the end.

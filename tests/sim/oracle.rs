@@ -9,7 +9,6 @@ use http::Method;
 use rollout_core::route;
 use serde_json::Value;
 
-use crate::cluster::ready_pods;
 use crate::limits;
 use crate::serve::{Call, Caller};
 use crate::store::{DEPLOYMENTS, LEASES, Place, ROLLOUTS, ROUTES, Resource, SERVICES, finalizers, place, text};
@@ -42,6 +41,8 @@ pub struct Subject {
     kept_on: TimeDelta,
     /// Whether somebody else edits the route.
     pub foreign: bool,
+    /// Since when a person holds it.
+    pub suspended: Option<DateTime<Utc>>,
     /// Fields of the route that are the user's and must stay.
     pub kept: Vec<(&'static str, Value)>,
     /// Since when the route gives a candidate more than was decided.
@@ -64,6 +65,8 @@ pub struct Oracle {
     looked: Option<DateTime<Utc>>,
     /// The version of the objects that it saw.
     seen: u64,
+    /// When endpoints were looked at last.
+    called: Option<DateTime<Utc>>,
     pub(crate) minutes: BTreeMap<(i64, &'static str, String), usize>,
     /// Writes in minutes that were forgotten.
     counted: BTreeMap<&'static str, usize>,
@@ -243,11 +246,7 @@ fn raise(world: &mut World, owner: &Place, rollout: &Value, service: &str, befor
     if !known {
         world.broken("S2 the weight before took effect", format!("{service} is raised to {after} % before the gateway knows it"));
     }
-    let ready = i64::try_from(ready_pods(world, &owner.0, service).len()).unwrap();
-    let replicas = rollout.pointer("/spec/workload/template/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
-    if ready < ((replicas * i64::from(after) + 99) / 100).max(1) {
-        world.broken("S5 exposure within capacity", format!("{service} gets {after} % with {ready} of {replicas} pods ready"));
-    }
+    limits::carries(world, owner, rollout, service, after);
     let key = (service.to_owned(), text(attempt, "/started").to_owned());
     let subject = world.oracle.of(owner);
     let peak = subject.peaks.get(&key).copied().unwrap_or(0);
@@ -256,7 +255,7 @@ fn raise(world: &mut World, owner: &Place, rollout: &Value, service: &str, befor
     if asked {
         return;
     }
-    if rollout.pointer("/spec/suspend") == Some(&Value::from(true)) || attempt.get("paused").is_some() {
+    if limits::is_held(world, owner, rollout) {
         world.broken("S14 paused does not rise", format!("{service} is raised to {after} % while held"));
     }
     let ladder = limits::ladder(rollout);
@@ -374,6 +373,7 @@ pub fn watch(world: &mut World, stirred: bool) {
     }
     world.oracle.seen = version;
     above_intent(world);
+    deserted(world);
     failed(world);
     shown(world);
 }
@@ -420,6 +420,27 @@ fn above_intent(world: &mut World) {
             subject.above = None;
             let message = format!("{service} has {share} % for {} s, decided were {intent} %", late.num_seconds());
             world.broken("L2 more than was decided is taken back", message);
+        }
+    }
+}
+
+/// L2: nobody stays where the slices say that nobody answers. Looked at once in a second: that is seldom enough to cost nothing.
+fn deserted(world: &mut World) {
+    let now = world.now;
+    if world.oracle.called.is_some_and(|called| now - called < TimeDelta::seconds(1)) {
+        return;
+    }
+    world.oracle.called = Some(now);
+    for owner in world.oracle.subjects.keys().cloned().collect::<Vec<_>>() {
+        let Some(rollout) = world.rollout(&owner) else { continue };
+        let service = text(&rollout, "/status/candidate/service");
+        let told = world.cluster.told.get(&(owner.0.clone(), service.to_owned()));
+        let Some(none) = told.and_then(|told| told.none_since) else { continue };
+        let seen_from = world.oracle.excused_until.map_or(none, |until| until.max(none));
+        let share = if now - seen_from > ABOVE { world.written_share(&owner, service) } else { 0 };
+        if share > 0 {
+            let message = format!("{service} has {share} % and no endpoint for {} s", (now - none).num_seconds());
+            world.broken("L2 nobody stays where nobody answers", message);
         }
     }
 }

@@ -29,6 +29,9 @@ pub fn ask(world: &mut World, rollout: &Place, action: &str, id: &str) {
 /// Sets fields of the spec.
 pub fn edit_spec(world: &mut World, rollout: &Place, what: &'static str, edit: impl FnOnce(&mut Value)) {
     world.edit(ROLLOUTS, &rollout.0, &rollout.1, "kubectl", false, |live| edit(&mut live["spec"]));
+    let held = world.store.get(ROLLOUTS, &rollout.0, &rollout.1).is_some_and(|live| live.pointer("/spec/suspend") == Some(&json!(true)));
+    let since = held.then_some(world.now);
+    world.oracle.of(rollout).suspended = since;
     world.count(what);
     world.say(&format!("kubectl: {what} of {}", rollout.1));
 }

@@ -244,6 +244,30 @@ fn a_candidate_that_is_killed_for_memory_is_rolled_back_while_prometheus_is_down
 }
 
 #[test]
+fn a_second_candidate_that_the_user_runs_is_compared_with_what_serves_and_not_with_itself() {
+    let mut sim = Sim::new(12).with_model("c", Model { bad: 0.3, ..Model::default() });
+    for letter in ["a", "b", "c"] {
+        people::own_service(&mut lock(&sim.world), &format!("own-{letter}"), letter);
+    }
+    let run_by_the_user = |letter: &str| {
+        let own = |letter: &str| json!({"backendRef": {"name": format!("own-{letter}"), "port": 8080}, "matchers": {"app": format!("own-{letter}")}});
+        let mut object = rollout(letter);
+        // At half of the users nobody sees by the shares alone that both arms are counted by the same series.
+        object["spec"]["stages"] =
+            json!([{"name": "canary", "type": "Canary", "steps": ["50%"], "stepMinDuration": "2m", "maxDuration": "2h"}]);
+        (object["spec"]["workload"], object["spec"]["baseline"]) = (own(letter), own("a"));
+        object
+    };
+    sim.apply(&run_by_the_user("b"));
+    let promoted = sim.until(TimeDelta::hours(1), |sim| sim.serves("b") && sim.settled());
+    assert!(promoted && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+    sim.apply(&run_by_the_user("c"));
+    let ended = sim.until(TimeDelta::hours(1), |sim| sim.settled() && sim.ready().1 == "RolledBack");
+    assert!(ended && sim.serves("b") && sim.violations().is_empty(), "{:?}\n{}", sim.violations(), sim.story());
+    assert_eq!((sim.share("b"), sim.share("c")), (100, 0));
+}
+
+#[test]
 fn what_a_pod_did_in_the_second_in_which_its_attempt_started_is_the_candidates() {
     let sim = Sim::new(6).serving();
     let from = sim.now();

@@ -72,6 +72,16 @@ pub enum Unmeasurable {
         /// The pod.
         target: String,
     },
+    /// The labels of both arms pick out the same series.
+    #[error(
+        "{query} of {target} is counted for both arms: give the workload and the baseline matchers that pick out their own series alone"
+    )]
+    Shared {
+        /// The query as sent.
+        query: String,
+        /// The pod.
+        target: String,
+    },
     /// More bad events than events.
     #[error("{bad} bad events of {total} in all on {target}: bad must be a part of total")]
     Impossible {
@@ -188,6 +198,7 @@ impl Unmeasurable {
             Self::Infinite { .. } => "Infinite",
             Self::Stale { .. } => "Stale",
             Self::Duplicate { .. } => "Duplicate",
+            Self::Shared { .. } => "Shared",
             Self::Impossible { .. } => "Impossible",
             Self::NoSuchEdge { .. } => "NoSuchEdge",
             Self::NoSuchLabel { .. } => "NoSuchLabel",

@@ -97,6 +97,7 @@ impl<'a> Scope<'a> {
             let Some(sample) = series.newest(self.instant) else { continue };
             newest = newest.max(Some(sample.at));
             if self.instant - sample.at <= self.limit {
+                self.is_one_arms(series, query, sought.by, role)?;
                 targets.entry(target(series, sought.by)).or_default().push(series);
             }
         }
@@ -158,6 +159,23 @@ impl<'a> Scope<'a> {
             Some(newest) => self.stale(query, role, (self.instant - newest) / 1000),
             None => Unmeasurable::NoSeries { query, arm: role.word().into() },
         }
+    }
+
+    /// Refuses what the user's labels pick out for both arms: with it, a candidate would be compared with itself. A baseline may be on trial
+    /// once more.
+    fn is_one_arms(&self, series: &Series, query: &str, by: By<'_>, role: Role) -> Result<(), Unmeasurable> {
+        let Arms { rollout, candidate, stable, .. } = self.arms;
+        let (own, other) = match role {
+            Role::Candidate => (candidate, stable),
+            Role::Stable => (stable, candidate),
+            Role::Baseline => return Ok(()),
+        };
+        let labelled = |arm: &Arm| matches!(Via::of(arm), Via::Matchers);
+        let concerned = matches!(by, By::Target) && (labelled(own) || labelled(other));
+        if concerned && belongs(series, other, rollout, by) {
+            return Err(Unmeasurable::Shared { query: query.into(), target: target(series, by).into() });
+        }
+        Ok(())
     }
 
     /// Refuses two scrapes of one target. A series that ended before its twin began is its predecessor (the pod moved), and only the twin is kept.

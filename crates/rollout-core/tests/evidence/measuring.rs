@@ -75,6 +75,12 @@ fn a_doubled_scrape_is_a_duplicate() {
 }
 
 #[test]
+fn a_series_that_the_labels_of_both_arms_pick_out_is_no_comparison_with_itself() {
+    // Two Services of the user, and one job that scrapes both.
+    check(vec![accuracy(0.05, 0.05)], |world| world.matchers = [("job".to_owned(), "digits".to_owned())].into(), "Shared");
+}
+
+#[test]
 fn more_bad_than_all_is_impossible() {
     let swapped = counts("swapped", selector("requests_total", &[]), selector("request_errors_total", &[]), points(0.05), points(0.05));
     check(vec![swapped], |_| {}, "Impossible");

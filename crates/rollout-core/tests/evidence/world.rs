@@ -231,6 +231,8 @@ pub struct World {
     pub lost: Vec<(&'static str, &'static str)>,
     /// A gateway's view: requests per backend, sampled as it is asked.
     pub gateway: BTreeMap<String, f64>,
+    /// Labels that the user gave both arms to be known by.
+    pub matchers: BTreeMap<String, String>,
 }
 
 impl World {
@@ -258,6 +260,7 @@ impl World {
             classes: None,
             lost: Vec::new(),
             gateway: BTreeMap::new(),
+            matchers: BTreeMap::new(),
         }
     }
 
@@ -342,7 +345,7 @@ impl World {
             pods: self.pods.iter().filter(|p| p.revision == revision).map(|p| p.name.clone()).collect(),
             backend: Some(format!("ns_{revision}_80")),
             young: self.young.clone(),
-            ..Arm::default()
+            matchers: self.matchers.clone(),
         };
         Arms { rollout: "digits".into(), candidate: arm(CANDIDATE), stable: arm(STABLE), baseline: None }
     }
