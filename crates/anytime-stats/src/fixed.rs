@@ -79,6 +79,10 @@ pub fn poisson_exact_conditional(first: Tally, second: Tally, ratio: f64) -> f64
         let mut outside = end;
         while (outside - inside).abs() > 1.0 {
             let middle = f64::midpoint(inside, outside).floor();
+            // Beyond 2^53 there may be no whole number between the two.
+            if middle <= inside.min(outside) || middle >= inside.max(outside) {
+                break;
+            }
             if unlikely(middle) { outside = middle } else { inside = middle }
         }
         outside
@@ -228,6 +232,7 @@ mod tests {
         // 0 of 5 at even odds: both tails of a fair coin.
         assert!((p(0.0, 5.0, 1.0) - 2.0 / 32.0).abs() < 1e-14);
         assert!((p(0.0, 5.0, 4.0) - (0.2_f64.powi(5) + 0.0)).abs() < 1e-14);
+        assert!(p(1e300, 30.0, 1.0).is_finite() && p(1e18, 30.0, 1.0) < 1e-300);
         assert!((p(0.0, 0.0, 1.0) - 1.0).abs() <= 0.0 && (p(1.0, 2.0, 0.0) - 1.0).abs() <= 0.0);
     }
 
