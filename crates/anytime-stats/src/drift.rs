@@ -146,19 +146,22 @@ pub fn chi2_goodness_of_fit(observed: &[f64], shares: &[f64]) -> Option<ChiSquar
 }
 
 /// Jensen–Shannon divergence between two distributions (counts or shares), in nats: symmetric, bounded by ln 2, finite with empty bins.
+/// `½Σ[p ln(p/m) + q ln(q/m)]` with `m = (p+q)/2`. `None` with fewer than two bins, unequal numbers of bins, or an empty side.
+/// Source: Lin, *Divergence measures based on the Shannon entropy* (1991).
 pub fn jensen_shannon(p: &[f64], q: &[f64]) -> Option<f64> {
     let (n, m) = totals(p, q)?;
     let part = |own: f64, mid: f64| if own > 0.0 { own * (own / mid).ln() } else { 0.0 };
-    let sum: f64 = p
-        .iter()
-        .zip(q)
-        .map(|(a, b)| {
-            let (a, b) = (a / n, b / m);
-            let mid = f64::midpoint(a, b);
+    let bin = |a: f64, b: f64| {
+        let mid = f64::midpoint(a, b);
+        let delta = (a - b) / (a + b);
+        if delta.abs() < 0.5 {
+            // With p = m(1+δ) and q = m(1−δ) it is m·(δ·atanh δ + ½ ln(1−δ²)): nothing cancels when the two are nearly equal.
+            mid * (delta * delta.atanh() + 0.5 * (-delta * delta).ln_1p())
+        } else {
             0.5 * (part(a, mid) + part(b, mid))
-        })
-        .sum();
-    Some(sum.max(0.0))
+        }
+    };
+    Some(p.iter().zip(q).map(|(a, b)| bin(a / n, b / m)).sum())
 }
 
 /// Level for the `look`-th look (from 1): `α/(t(t+1))`, which sums to `α` over all looks. Looks must use windows that do not overlap.
@@ -169,6 +172,15 @@ pub fn level_at_look(alpha: f64, look: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nearly_equal_distributions_have_a_divergence_and_not_rounding() {
+        // ½·(1e-7)²·(1/0.3 + 1/0.7)/4, to first order.
+        let found = jensen_shannon(&[0.3, 0.7], &[0.300_000_1, 0.699_999_9]).unwrap();
+        assert!((found / 5.952_380_38e-15 - 1.0).abs() < 1e-6, "{found}");
+        assert!((jensen_shannon(&[1.0, 0.0], &[0.0, 7.0]).unwrap() - std::f64::consts::LN_2).abs() < 1e-15);
+        assert!(jensen_shannon(&[0.5, 0.0, 0.5], &[1.0, 0.0, 1.0]).unwrap().abs() < 1e-300);
+    }
 
     #[test]
     fn a_small_sample_without_drift_does_not_alert() {

@@ -33,7 +33,7 @@ pub fn shrunk_rate(candidate: Tally, champion_rate: f64, n_fixed: f64) -> f64 {
 
 /// Expected log increments of one window with the given numbers of trials, if the rates are as stated. No cap.
 pub fn growth_per_window(test: &RiskDifference, champion_rate: f64, candidate_rate: f64, champion_n: f64, candidate_n: f64) -> Vec<f64> {
-    let expected = |rate: f64, n: f64| Tally::new((rate * n).clamp(0.0, n), n);
+    let expected = |rate: f64, n: f64| Tally::new((rate * n).min(n).max(0.0), n);
     test.log_increments(
         Side::Proof,
         champion_rate,
@@ -113,6 +113,12 @@ mod tests {
         assert_eq!(windows_left(&[0.5, 0.5], &[0.0, 0.0], &[-1.0, 0.0], 3.0), None);
         let left = windows_left(&[1.0], &[0.0], &[0.1], 3.0).unwrap();
         assert!((left - 30.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_negative_number_of_requests_is_no_window_and_no_panic() {
+        let test = RiskDifference::new(0.02).unwrap();
+        assert!(growth_per_window(&test, 0.08, 0.08, 540.0, -1.0).iter().all(|g| g.abs() <= 0.0));
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! Fixed-sample methods for final reports and as baselines to compare with. None may be looked at repeatedly: their error holds for one look.
 //! Proportions, pairs, Poisson counts and stratified ratios live here; rank and distribution tests in [`crate::ranks`].
 
-use statrs::function::gamma::ln_gamma;
-
-use crate::math::{bisect, chi2_sf, ln_beta_reg, ndtr, ndtri};
+use crate::math::{bisect, chi2_sf, ln_beta_front, ln_beta_reg, ndtr, ndtri};
 use crate::risk_difference::project;
 use crate::window::{Interval, Tally, Window};
 
@@ -16,11 +14,11 @@ pub struct McNemar {
     pub chi2: f64,
     /// Its p-value.
     pub p: f64,
-    /// With continuity correction.
+    /// With Edwards' continuity correction, `(|b−c|−1)²/(b+c)`, as he wrote it: an even split does not give 0.
     pub chi2_corrected: f64,
     /// Its p-value.
     pub p_corrected: f64,
-    /// Mid-p value: exact, less half the probability of the observed split, on both sides.
+    /// Mid-p value: exact, less half the probability of a split as uneven as the observed one.
     pub mid_p: f64,
 }
 
@@ -31,36 +29,70 @@ pub fn mcnemar(b: f64, c: f64) -> Option<McNemar> {
         return None;
     }
     let chi2 = (b - c).powi(2) / n;
-    let chi2_corrected = ((b - c).abs() - 1.0).max(0.0).powi(2) / n;
+    let chi2_corrected = ((b - c).abs() - 1.0).powi(2) / n;
     let smaller = b.min(c);
     // P(X ≤ k) for a fair coin is I_{1/2}(n−k, k+1).
     let exact_p = (2.0 * ln_beta_reg(n - smaller, smaller + 1.0, 0.5).0.exp()).min(1.0);
-    let mid_p = exact_p - ln_binomial(n, smaller, 0.5).exp();
+    // An uneven split has a mirror image that is as likely; an even one is its own.
+    let images = if (b - c).abs() > 0.0 { 2.0 } else { 1.0 };
+    let mid_p = exact_p - 0.5 * images * ln_binomial(n, smaller, 0.5).exp();
     Some(McNemar { exact_p, chi2, p: chi2_sf(chi2, 1.0), chi2_corrected, p_corrected: chi2_sf(chi2_corrected, 1.0), mid_p })
 }
 
 fn ln_binomial(n: f64, k: f64, p: f64) -> f64 {
-    let ln_choose = ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0);
-    let part = |count: f64, ln_p: f64| if count > 0.0 { count * ln_p } else { 0.0 };
-    ln_choose + part(k, p.ln()) + part(n - k, (-p).ln_1p())
+    if k <= 0.0 {
+        return n * (-p).ln_1p();
+    }
+    if k >= n {
+        return n * p.ln();
+    }
+    // C(n, k) = n/(k(n−k)·B(k, n−k)), without the difference of large log gammas.
+    ln_beta_front(k, n - k, p) + (n / k / (n - k)).ln()
 }
 
-/// Exact conditional two-sided p-value for the ratio of two Poisson rates: given the total, the first count is binomial.
-/// Probabilities not above the observed one are summed. Counts up to about 1e6 are practical.
+/// `(P(X ≤ k), P(X ≥ k))` of a binomial variate.
+fn binomial_tails(n: f64, k: f64, p: f64) -> (f64, f64) {
+    let at_least = |k: f64| match k {
+        k if k <= 0.0 => 1.0,
+        k if k > n => 0.0,
+        k => ln_beta_reg(k, n - k + 1.0, p).0.exp(),
+    };
+    let at_most = if k >= n { 1.0 } else { ln_beta_reg(k + 1.0, n - k, p).1.exp() };
+    (if k < 0.0 { 0.0 } else { at_most }, at_least(k))
+}
+
+/// Exact conditional two-sided p-value for the ratio of two Poisson rates (`first` over `second`): given the total, the first count is binomial, and
+/// the outcomes that are not likelier than the observed one are added up. `total` is any exposure above 0, `ratio` is positive; counts are rounded.
+/// 1 without events, or for arguments outside these domains.
 pub fn poisson_exact_conditional(first: Tally, second: Tally, ratio: f64) -> f64 {
     let share = first.total * ratio / (first.total * ratio + second.total);
-    let n = (first.bad + second.bad).round();
-    let observed = ln_binomial(n, first.bad.round(), share) + 1e-7;
-    let mut p = 0.0;
-    let mut k = 0.0;
-    while k <= n {
-        let ln_p = ln_binomial(n, k, share);
-        if ln_p <= observed {
-            p += ln_p.exp();
-        }
-        k += 1.0;
+    let (observed, n) = (first.bad.round(), first.bad.round() + second.bad.round());
+    if !(share > 0.0 && share < 1.0 && n > 0.0 && n.is_finite() && observed >= 0.0 && observed <= n) {
+        return 1.0;
     }
-    p.min(1.0)
+    // As likely as the observed one up to rounding counts as not likelier.
+    let limit = ln_binomial(n, observed, share) + 1e-7;
+    let mode = (share * (n + 1.0)).floor().min(n);
+    let unlikely = |k: f64| ln_binomial(n, k, share) <= limit;
+    // Probabilities fall on both sides of the mode: each tail starts at one place, found by halving.
+    let edge = |mut inside: f64, end: f64| {
+        let mut outside = end;
+        while (outside - inside).abs() > 1.0 {
+            let middle = f64::midpoint(inside, outside).floor();
+            // Beyond 2^53 there may be no whole number between the two.
+            if middle <= inside.min(outside) || middle >= inside.max(outside) {
+                break;
+            }
+            if unlikely(middle) { outside = middle } else { inside = middle }
+        }
+        outside
+    };
+    if unlikely(mode) {
+        return 1.0;
+    }
+    let lower = if unlikely(0.0) { binomial_tails(n, edge(mode, 0.0), share).0 } else { 0.0 };
+    let upper = if unlikely(n) { binomial_tails(n, edge(mode, n), share).1 } else { 0.0 };
+    (lower + upper).min(1.0)
 }
 
 /// Wilson's score interval for a proportion; `None` without trials.
@@ -179,6 +211,29 @@ mod tests {
 
     fn window() -> Window {
         Window::new(Tally::new(216.0, 2700.0), Tally::new(24.0, 300.0))
+    }
+
+    #[test]
+    fn a_mid_p_value_takes_half_of_what_is_observed() {
+        // Ten pairs split 5:5 have the probability 252/1024, and no mirror image.
+        let even = mcnemar(5.0, 5.0).unwrap();
+        assert!((even.mid_p - (1.0 - 126.0 / 1024.0)).abs() < 1e-12 && (even.exact_p - 1.0).abs() < 1e-12);
+        assert!((even.chi2_corrected - 0.1).abs() < 1e-15);
+        // All five on one side: 2/32, of which half counts.
+        assert!((mcnemar(0.0, 5.0).unwrap().mid_p - 1.0 / 32.0).abs() < 1e-14);
+    }
+
+    #[test]
+    fn a_billion_events_are_tested_at_once() {
+        let p = |a: f64, b: f64, ratio: f64| poisson_exact_conditional(Tally::new(a, 1e9), Tally::new(b, 1e9), ratio);
+        // z = 1e5/√(2e9+1e5) = 2.236; the exact test is that to four digits here.
+        assert!((p(1e9, 1e9 + 1e5, 1.0) - 2.0 * ndtr(-1e5 / (2e9 + 1e5_f64).sqrt())).abs() < 1e-5);
+        assert!((p(1e9, 1e9, 1.0) - 1.0).abs() < 1e-12);
+        // 0 of 5 at even odds: both tails of a fair coin.
+        assert!((p(0.0, 5.0, 1.0) - 2.0 / 32.0).abs() < 1e-14);
+        assert!((p(0.0, 5.0, 4.0) - (0.2_f64.powi(5) + 0.0)).abs() < 1e-14);
+        assert!(p(1e300, 30.0, 1.0).is_finite() && p(1e18, 30.0, 1.0) < 1e-300);
+        assert!((p(0.0, 0.0, 1.0) - 1.0).abs() <= 0.0 && (p(1.0, 2.0, 0.0) - 1.0).abs() <= 0.0);
     }
 
     #[test]

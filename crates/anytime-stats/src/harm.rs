@@ -10,7 +10,10 @@
 //! ```
 //!
 //! `E` is a weighted average of e-processes with weights summing to one, so `P(E ever ≥ 1/α) ≤ α` under the null for as long as one looks.
-//! A plain product that has seen many good hours needs as many bad ones to recover; the mixture does not. Grid points and windows are separate
+//! A plain product that has seen many good hours needs as many bad ones to recover; the mixture does not. What it costs, in natural logarithms against a
+//! product that knew the start and the best alternative: `ln(1/w_k)` for the alternative, and `ln(1/(ω₀+(1−ω₀)/T))` (0.7 with ω₀ = ½) for harm from the
+//! first window or `ln(T/(1−ω₀))` for harm from a later one (6.6 with T = 360). The horizon `T` is fixed beforehand: harm that starts after the last
+//! grid point is found by the mass that is there already, and no faster than by a product. Grid points and windows are separate
 //! calls because windows may stay open across a grid point: the mass is added all the same.
 //!
 //! The mixture over change points follows Shin, Ramdas & Rinaldo, *E-detectors* (2023). Capping only lowers increments, so it keeps validity.

@@ -22,6 +22,52 @@
 //! and baselines.
 //!
 //! Everything is a pure function or a small serialisable state; nothing reads a clock or the network, nothing panics on a finite input.
+//! Counts are `f64`: whole numbers are exact up to 2⁵³.
+//!
+//! # What is assumed
+//!
+//! *Filtration.* `F_t` is what the closed windows up to `t` show: counts of both arms, and whatever else was known by then. The null, the alternatives and
+//! their weights, the cap and the horizon are fixed at the start. The guess of the champion's rate, φ, the split of traffic, and whether a window counts
+//! must be known at `F_{t−1}`, before the window is read. When a window closes may depend on time and on numbers of trials, never on outcomes; nobody looks
+//! inside an open one.
+//!
+//! *Independence.* Given `F_{t−1}` and the numbers of trials, the trials of a window are independent, within an arm and between the arms. They need not be
+//! alike: the expectation of a window's factor is a product of functions linear in each trial's probability, so that of all trials with the same mean equal
+//! ones are the worst case. What they share *by chance* (batches, retries, one user, a slow node) breaks the assumption; see over-dispersion below.
+//!
+//! *Assignment.* In every window each arm gets a random share of the same requests, and no arm changes what the other does (no shared cache, queue or rate
+//! limit). [`sample_ratio`] checks the share; nothing here can check the interference.
+//!
+//! *Stationarity* is not assumed of the base rate, of traffic or of the split: each window is compared within itself. It is assumed of over-dispersion (the
+//! past clusters as the present does), of a gauge's autocorrelation, and of the frozen reference of [`detector`].
+//!
+//! *Over-dispersion.* `ℓ/φ` is an exact log e-value for normal sums whose variance is φ times that of independent trials, and a conservative one where
+//! `ℓ` was valid already. φ itself is an estimate: with it the bound on the errors holds as far as φ is right, and no longer at every sample size. Shocks that
+//! last longer than the longest scale looked at are not seen.
+//!
+//! *Missing data.* A window that lacks an arm has weight zero, which is always valid. That outcomes are missing for reasons that have to do with the outcome
+//! is not covered, and no e-value can show it.
+//!
+//! # What a rejection means
+//!
+//! The null is about *every* window: "worse by the margin or more in each of them" for the proof, "no worse than the margin in any of them" for harm. A
+//! proof therefore shows that there were windows in which the candidate was within its margin, not that it always was or will be; harm shows that there were
+//! windows in which it was not. Where the effect follows the hour, look for a whole day before believing a proof, and demand besides that harm shows no
+//! sign. The *average* effect is what [`intervals`] estimate.
+//!
+//! # What always valid excludes
+//!
+//! Looking, stopping, going on and moving traffic are free. Not free: choosing the margin, the alternatives, the window length or the guardrails after having
+//! seen outcomes; trying the same subject again ([`threshold::retry_alpha`] pays for it); picking the best of several candidates; times of day that
+//! were not observed; anything that happens after the stop.
+//!
+//! | kind of bound | where |
+//! |---|---|
+//! | at every sample size and every stopping time | [`risk_difference`], [`rate_ratio`], [`exceedance`], [`absolute_limit`], [`paired`], [`sample_ratio`] at φ = 1; sums in [`harm`], [`proof`]; [`detector`] (mean time between false alarms, not a probability); [`intervals::proportion_interval`]; [`quantile`] |
+//! | at every stopping time, asymptotically | [`gauge`], the other [`intervals`], everything at φ > 1 |
+//! | over all scheduled looks, asymptotically | [`divergence`] by [`looks`], [`group_sequential`] |
+//! | at one look only | [`drift`], [`fixed`], [`ranks`] |
+//! | none: a forecast or a plan | [`eta`], [`planning`] |
 //!
 //! ```
 //! use anytime_stats::{HarmProcess, RiskDifference, Side, Tally, Window, threshold};

@@ -22,6 +22,8 @@ impl Looks {
     pub fn absorb(&mut self, p: f64) {
         self.taken = self.taken.saturating_add(1);
         let t = f64::from(self.taken);
+        // A p-value that underflowed is the strongest there is, not none.
+        let p = if p.abs() <= 0.0 { f64::MIN_POSITIVE } else { p };
         let strength = -(p * t * (t + 1.0)).ln();
         self.now = if strength.is_finite() { strength.max(0.0) } else { 0.0 };
         self.best = self.best.max(self.now);
@@ -57,6 +59,8 @@ mod tests {
         looks.absorb(1.0);
         looks.absorb(f64::NAN);
         assert_eq!((looks.now(), looks.taken()), (0.0, 4));
+        looks.absorb(0.0);
+        assert!(looks.now() > 600.0, "a p-value that underflowed counted as none");
     }
 
     #[test]

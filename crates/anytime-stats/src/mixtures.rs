@@ -29,7 +29,7 @@ pub fn normal_log_e_two_sided(s: f64, v: f64, scale: f64) -> f64 {
 /// The sum at which the two-sided mixture reaches `1/alpha`: `√((V+R) ln((V+R)/(Rα²)))`.
 pub fn normal_bound_two_sided(v: f64, alpha: f64, scale: f64) -> f64 {
     let total = v + scale;
-    (total * (total / (scale * alpha * alpha)).ln()).sqrt()
+    (total * ((total / scale).ln() - 2.0 * alpha.ln())).sqrt()
 }
 
 /// The sum at which the one-sided mixture reaches `1/alpha`, by bisection.
@@ -105,6 +105,8 @@ mod tests {
         let one_sided = normal_bound_one_sided(60.0, 0.05, scale);
         assert!((normal_log_e_one_sided(one_sided, 60.0, scale) - 20.0_f64.ln()).abs() < 1e-9);
         assert!(one_sided < two_sided);
+        // A level whose square underflows.
+        assert!((normal_log_e_two_sided(normal_bound_two_sided(60.0, 1e-300, scale), 60.0, scale) - 1e300_f64.ln()).abs() < 1e-9);
     }
 
     #[test]

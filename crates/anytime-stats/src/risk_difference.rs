@@ -181,7 +181,9 @@ impl PlugInRate {
     /// Prior from history: a rate, worth `strength` trials, at most [`Self::MAX_STRENGTH`].
     pub fn new(mean: f64, strength: f64) -> Self {
         let strength = if strength.is_finite() { strength.clamp(0.0, Self::MAX_STRENGTH) } else { 0.0 };
-        Self { prior: Tally::new(clipped(mean) * strength, strength), seen: Tally::default() }
+        // The guess is clipped, not the prior: a champion that never failed is worth no failure.
+        let mean = if mean.is_nan() { 0.5 } else { mean.clamp(0.0, 1.0) };
+        Self { prior: Tally::new(mean * strength, strength), seen: Tally::default() }
     }
 
     /// Without history: the champion's first closed window, worth 20 trials. That window must not be bet on before.
@@ -255,6 +257,16 @@ mod tests {
             assert!(RiskDifference::with_line(slope, margin, 0.02).is_err(), "{slope} {margin}");
         }
         assert!(RiskDifference::with_line(1.0, 0.0, 0.01).is_ok());
+    }
+
+    #[test]
+    fn a_champion_that_never_failed_adds_no_failure_to_its_prior() {
+        // (0 + 50)/(1000 + 1e6), exactly: clipping is for the guess.
+        let mut rate = PlugInRate::new(0.0, 1000.0);
+        assert!((rate.rate() - 1e-6).abs() <= 0.0);
+        rate.absorb(Tally::new(50.0, 1e6));
+        assert!((rate.rate() - 50.0 / 1_001_000.0).abs() <= 0.0);
+        assert!((PlugInRate::new(f64::NAN, 10.0).rate() - 0.5).abs() <= 0.0);
     }
 
     #[test]

@@ -31,7 +31,9 @@ pub(crate) fn ln_beta(a: f64, b: f64) -> f64 {
 fn minus_deviance(a: f64, b: f64, x: f64) -> f64 {
     let n = a + b;
     let mean = a / n;
-    a * ln_1p_minus((x - mean) / mean) + b * ln_1p_minus((mean - x) / (b / n))
+    // Far from the mean the ratio is exact and its distance from 1 is rounded; near it the other way round.
+    let part = |ratio: f64, distance: f64| if distance.abs() > 0.125 { ratio.ln() - distance } else { ln_1p_minus(distance) };
+    a * part(x / mean, (x - mean) / mean) + b * part((1.0 - x) / (b / n), (mean - x) / (b / n))
 }
 
 /// `(ln I_x(a,b), ln(1 − I_x(a,b)))`, the regularised incomplete beta function and its complement.
@@ -45,21 +47,21 @@ pub(crate) fn ln_beta_reg(a: f64, b: f64, x: f64) -> (f64, f64) {
     if a + b > 1e8 && a.min(b) > 100.0 {
         return saddlepoint(a, b, x);
     }
+    // One front serves both tails: it is never computed from a rounded 1 − x, which would cost a small x its digits.
+    let front = ln_beta_front(a, b, x);
     if x < (a + 1.0) / (a + b + 2.0) {
-        let lower = lower_tail(a, b, x);
+        let lower = (front + ln_or_zero(continued_fraction(a, b, x)) - a.ln()).clamp(LN_ZERO, 0.0);
         (lower, ln_one_minus_exp(lower))
     } else {
-        let upper = lower_tail(b, a, 1.0 - x);
+        let upper = (front + ln_or_zero(continued_fraction(b, a, 1.0 - x)) - b.ln()).clamp(LN_ZERO, 0.0);
         (ln_one_minus_exp(upper), upper)
     }
 }
 
-fn lower_tail(a: f64, b: f64, x: f64) -> f64 {
+/// `ln(x^a (1−x)^b / B(a,b))` for positive `a`, `b` and `x` in (0, 1), with the large parts of the logarithms cancelled analytically.
+pub(crate) fn ln_beta_front(a: f64, b: f64, x: f64) -> f64 {
     let n = a + b;
-    // x^a (1−x)^b / B(a,b), with the large parts of the logarithms cancelled analytically.
-    let front =
-        minus_deviance(a, b, x) + 0.5 * (a / n * b / TAU).ln() - stirling_remainder(a) - stirling_remainder(b) + stirling_remainder(n);
-    (front + ln_or_zero(continued_fraction(a, b, x)) - a.ln()).clamp(LN_ZERO, 0.0)
+    minus_deviance(a, b, x) + 0.5 * (a / n * b / TAU).ln() - stirling_remainder(a) - stirling_remainder(b) + stirling_remainder(n)
 }
 
 /// Lentz's evaluation of the continued fraction of the incomplete beta function.
@@ -87,14 +89,29 @@ fn continued_fraction(a: f64, b: f64, x: f64) -> f64 {
     h
 }
 
-/// Barndorff-Nielsen's r* for a beta tail; its relative error is of order `n^{-3/2}`, below 1e-11 where it is used.
+/// Barndorff-Nielsen's r* for a beta tail, used above `a + b = 1e8`, where its relative error, of order `n^{-3/2}`, is below 1e-11.
 fn saddlepoint(a: f64, b: f64, x: f64) -> (f64, f64) {
     let n = a + b;
     let mean = a / n;
     let signed_root = (-2.0 * minus_deviance(a, b, x)).max(0.0).sqrt() * (x - mean).signum();
     let wald = n.sqrt() * (x - mean) / (mean * (b / n)).sqrt();
-    let r = if signed_root.abs() > 1e-3 { signed_root + (wald / signed_root).ln() / signed_root } else { signed_root };
+    // Near the mean `ln(w/r)/r` is a small number over a small number; its expansion is not. The limit is a sixth of the skewness.
+    let r = if signed_root.abs() > 0.01 {
+        signed_root + (wald / signed_root).ln() / signed_root
+    } else {
+        signed_root + near_mean_shift(a, b, signed_root)
+    };
     (ln_ndtr_scaled(r) - 0.5 * r * r, ln_ndtr_scaled(-r) - 0.5 * r * r)
+}
+
+/// `ln(w/r)/r` of a beta variate where `r` is near 0, to first order in `r`.
+fn near_mean_shift(a: f64, b: f64, r: f64) -> f64 {
+    let n = a + b;
+    let (p, q) = (a / n, b / n);
+    // Derivatives of n·(−p ln(x/p) − q ln((1−x)/q)) at x = p, in units of the standard deviation √(pq/n).
+    let third = 2.0 * (p - q) / (p * q).sqrt() / n.sqrt();
+    let fourth = 6.0 * (p.powi(3) + q.powi(3)) / (p * q) / n;
+    -third / 6.0 + r * (third * third / 18.0 - fourth / 24.0)
 }
 
 /// `ln Q(a, x)`, the regularised upper incomplete gamma function.
@@ -137,6 +154,28 @@ mod tests {
         assert!((upper - 1000.0 * 0.1_f64.ln()).abs() < 1e-8);
         let (half, _) = ln_beta_reg(5e6, 5e6, 0.5);
         assert!((half.exp() - 0.5).abs() < 1e-9, "{}", half.exp());
+    }
+
+    #[test]
+    fn a_tail_beside_a_tiny_share_keeps_its_digits() {
+        // I_x(1, 1) = x and I_x(1, b) = 1 − (1−x)^b.
+        assert!((ln_beta_reg(1.0, 1.0, 1e-9).0 - 1e-9_f64.ln()).abs() < 1e-12);
+        let (x, b) = (1e-9, 1e9 + 1.0);
+        let (lower, upper) = ln_beta_reg(1.0, b, x);
+        let exact = b * (-x).ln_1p();
+        assert!((upper - exact).abs() < 1e-12 * exact.abs(), "{upper} {exact}");
+        assert!((lower - ln_one_minus_exp(exact)).abs() < 1e-12, "{lower}");
+    }
+
+    #[test]
+    fn the_asymptotic_tail_keeps_its_skewness_at_the_mean() {
+        // ln I_{1/20}(5e7+5, 95e7+95) by summation with 40 digits.
+        let (lower, upper) = ln_beta_reg(5e7 + 5.0, 9.5e8 + 95.0, 0.05);
+        assert!((lower + 0.693_112_450_386_500).abs() < 1e-11 && (upper + 0.693_181_911_939_617).abs() < 1e-11, "{lower} {upper}");
+        // Where the expansion takes over, the two forms agree.
+        let (a, b) = (5e7, 9.5e8);
+        let at = |z: f64| saddlepoint(a, b, 0.05 + z * (0.05 * 0.95 / 1e9_f64).sqrt()).0;
+        assert!((at(0.010_001) - 2.0 * at(0.010_000) + at(0.009_999)).abs() < 1e-11);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod chi2;
 mod normal;
 mod quadrature;
 
-pub(crate) use beta::{ln_beta, ln_beta_reg, ln_gamma_q};
+pub(crate) use beta::{ln_beta, ln_beta_front, ln_beta_reg, ln_gamma_q};
 pub(crate) use chi2::{chi2_inverse_sf, chi2_sf, noncentral_chi2_cdf, noncentral_chi2_sf, noncentral_chi2_sf_rough};
 pub(crate) use normal::{ln_ndtr_scaled, ndtr, ndtri};
 pub(crate) use quadrature::{gauss_legendre, legendre_on};

@@ -14,7 +14,7 @@ use anytime_stats::quantile::{
 };
 use serde_json::{Value, json};
 
-use super::{Solver, number, numbers};
+use super::{Inputs, Solver, number, numbers, only};
 
 pub fn solver(method: &str) -> Option<Solver> {
     Some(match method {
@@ -32,11 +32,11 @@ pub fn solver(method: &str) -> Option<Solver> {
         "quantile_ratio_eprocess" => quantile_ratio,
         "sample_size_two_proportions" => size_two_proportions,
         "sample_size_rule_of_16" => {
-            |inputs| Some(json!({ "n_per_arm": rule_of_sixteen(number(inputs, "p")?, number(inputs, "relative_change")?)? }))
+            |inputs| Some(json!({ "n_per_arm": rule_of_sixteen(number(inputs, "p")?, number(inputs, "relative_change")?) }))
         }
         "sample_size_noninferiority_proportions" => size_noninferiority,
         "sample_size_two_means_t" => {
-            |inputs| Some(json!({ "n_per_group": two_means_t(number(inputs, "cohen_d")?, precision(inputs, "alpha_two_sided")?)? }))
+            |inputs| Some(json!({ "n_per_group": two_means_t(number(inputs, "cohen_d")?, precision(inputs, "alpha_two_sided")?) }))
         }
         "sample_size_mcnemar" => size_mcnemar,
         "sample_size_paired_noninferiority" => size_paired,
@@ -44,28 +44,28 @@ pub fn solver(method: &str) -> Option<Solver> {
     })
 }
 
-fn one_sided(inputs: &Value) -> Option<bool> {
+fn one_sided(inputs: &Inputs<'_>) -> Option<bool> {
     inputs["one_sided"].as_bool()
 }
 
-fn tuned(inputs: &Value) -> Option<f64> {
+fn tuned(inputs: &Inputs<'_>) -> Option<f64> {
     let alpha = number(inputs, "alpha_opt")?;
     Some(mixture_scale(number(inputs, "v_opt")?, if one_sided(inputs)? { 2.0 * alpha } else { alpha }))
 }
 
-fn normal_mixture(inputs: &Value) -> Option<Value> {
+fn normal_mixture(inputs: &Inputs<'_>) -> Option<Value> {
     let (s, v, scale) = (number(inputs, "s")?, number(inputs, "v")?, tuned(inputs)?);
     let log_e = if one_sided(inputs)? { normal_log_e_one_sided(s, v, scale) } else { normal_log_e_two_sided(s, v, scale) };
     Some(json!({ "rho": scale, "log_e": log_e }))
 }
 
-fn normal_bound(inputs: &Value) -> Option<Value> {
+fn normal_bound(inputs: &Inputs<'_>) -> Option<Value> {
     let (v, alpha, scale) = (number(inputs, "v")?, number(inputs, "alpha")?, tuned(inputs)?);
     let bound = if one_sided(inputs)? { normal_bound_one_sided(v, alpha, scale) } else { normal_bound_two_sided(v, alpha, scale) };
     Some(json!({ "bound": bound }))
 }
 
-fn half_width(inputs: &Value) -> Option<Value> {
+fn half_width(inputs: &Inputs<'_>) -> Option<Value> {
     let get = |one_sided| {
         Some(asymptotic_half_width(
             number(inputs, "variance")?,
@@ -79,34 +79,35 @@ fn half_width(inputs: &Value) -> Option<Value> {
     Some(json!({ "rho_two_sided": two.0, "halfwidth_two_sided": two.1, "rho_one_sided": one.0, "halfwidth_one_sided": one.1 }))
 }
 
-fn beta_binomial(inputs: &Value) -> Option<Value> {
+fn beta_binomial(inputs: &Inputs<'_>) -> Option<Value> {
+    only(inputs, "one_sided", &json!(false))?;
     let get = |name| number(inputs, name);
     Some(json!({ "log_e": beta_binomial_log_e(get("successes")?, get("n")?, get("p0")?, get("v_opt")?, get("alpha_opt")?) }))
 }
 
-fn bernoulli(inputs: &Value) -> Option<Value> {
+fn bernoulli(inputs: &Inputs<'_>) -> Option<Value> {
     let get = |name| number(inputs, name);
     let interval = proportion_confidence_sequence(get("successes")?, get("n")?, get("alpha")?, get("t_opt")?, get("alpha_opt")?)?;
     Some(json!({ "lower": interval.lower, "upper": interval.upper }))
 }
 
-fn gamma_poisson(inputs: &Value) -> Option<Value> {
+fn gamma_poisson(inputs: &Inputs<'_>) -> Option<Value> {
     let get = |name| number(inputs, name);
     Some(json!({ "log_e": gamma_poisson_log_e(get("s")?, get("v")?, get("v_opt")?, get("c")?, get("alpha_opt")?) }))
 }
 
-fn band(inputs: &Value) -> Option<Value> {
+fn band(inputs: &Inputs<'_>) -> Option<Value> {
     let get = |name| number(inputs, name);
     Some(json!({ "bound": distribution_band(get("t")?, get("alpha")?, get("t_min")?, get("A")?) }))
 }
 
-fn stitched(inputs: &Value) -> Option<Value> {
+fn stitched(inputs: &Inputs<'_>) -> Option<Value> {
     let get = |name| number(inputs, name);
     let stitching = Stitching { t_opt: get("t_opt")?, delta: get("delta")?, s: get("s")?, eta: get("eta")? };
     Some(json!({ "bound": double_stitching_bound(get("quantile_p")?, get("t")?, get("alpha")?, stitching) }))
 }
 
-fn quantile_equality(inputs: &Value) -> Option<Value> {
+fn quantile_equality(inputs: &Inputs<'_>) -> Option<Value> {
     let p = quantile_equality_p_value(
         &numbers(inputs, "a")?,
         &numbers(inputs, "b")?,
@@ -118,26 +119,26 @@ fn quantile_equality(inputs: &Value) -> Option<Value> {
 }
 
 /// Edges with counts; the edge "+Inf" is a string in the files.
-fn buckets(inputs: &Value) -> Option<Vec<(f64, f64)>> {
+fn buckets(inputs: &Inputs<'_>) -> Option<Vec<(f64, f64)>> {
     let edges = inputs["edges"].as_array()?.iter().map(|e| e.as_f64().or_else(|| e.as_str()?.parse().ok()));
     let edges: Vec<f64> = edges.collect::<Option<_>>()?;
     Some(edges.into_iter().zip(numbers(inputs, "cumulative_counts")?).collect())
 }
 
-fn quantile_test(inputs: &Value) -> Option<Exceedance> {
+fn quantile_test(inputs: &Inputs<'_>) -> Option<Exceedance> {
     Exceedance::with_prior(number(inputs, "p")?, number(inputs, "beta_a")?, number(inputs, "beta_b")?).ok()
 }
 
-fn histogram_quantile(inputs: &Value) -> Option<Value> {
+fn histogram_quantile(inputs: &Inputs<'_>) -> Option<Value> {
     let interval = quantile_interval(&buckets(inputs)?, number(inputs, "n")?, &quantile_test(inputs)?, number(inputs, "alpha")?);
     Some(json!({ "lower": interval.lower, "upper": interval.upper }))
 }
 
-fn interpolated(inputs: &Value) -> Option<Value> {
+fn interpolated(inputs: &Inputs<'_>) -> Option<Value> {
     Some(json!({ "value": interpolated_quantile(number(inputs, "q")?, &buckets(inputs)?)? }))
 }
 
-fn quantile_ratio(inputs: &Value) -> Option<Value> {
+fn quantile_ratio(inputs: &Inputs<'_>) -> Option<Value> {
     let champion = numbers(inputs, "champion_cumulative")?;
     let candidate = numbers(inputs, "candidate_cumulative")?;
     let log_e = quantile_ratio_log_e(
@@ -149,32 +150,30 @@ fn quantile_ratio(inputs: &Value) -> Option<Value> {
     Some(json!({ "log_e_promote": log_e }))
 }
 
-fn precision(inputs: &Value, level: &str) -> Option<Precision> {
+fn precision(inputs: &Inputs<'_>, level: &str) -> Option<Precision> {
     Some(Precision { alpha: number(inputs, level)?, power: number(inputs, "power")? })
 }
 
-fn size_two_proportions(inputs: &Value) -> Option<Value> {
+fn size_two_proportions(inputs: &Inputs<'_>) -> Option<Value> {
     let get = |name| number(inputs, name);
     let sizes = two_proportions(get("p1")?, get("p2")?, get("n2_over_n1")?, precision(inputs, "alpha_two_sided")?)?;
     Some(json!({ "n1_unpooled": sizes.unpooled, "n1_pooled_null": sizes.pooled, "n1_arcsine": sizes.arcsine }))
 }
 
-fn size_noninferiority(inputs: &Value) -> Option<Value> {
+fn size_noninferiority(inputs: &Inputs<'_>) -> Option<Value> {
     let get = |name| number(inputs, name);
     let (champion, candidate, margin) = (get("p_champion")?, get("p_candidate")?, get("margin")?);
-    let n =
-        noninferiority_proportions(champion, candidate, margin, get("champion_over_candidate")?, precision(inputs, "alpha_one_sided")?)?;
+    let n = noninferiority_proportions(champion, candidate, margin, get("champion_over_candidate")?, precision(inputs, "alpha_one_sided")?);
     Some(json!({ "n_candidate": n }))
 }
 
-fn size_mcnemar(inputs: &Value) -> Option<Value> {
-    let n = mcnemar_pairs(number(inputs, "p_champion_only")?, number(inputs, "p_candidate_only")?, precision(inputs, "alpha_two_sided")?)?;
+fn size_mcnemar(inputs: &Inputs<'_>) -> Option<Value> {
+    let n = mcnemar_pairs(number(inputs, "p_champion_only")?, number(inputs, "p_candidate_only")?, precision(inputs, "alpha_two_sided")?);
     Some(json!({ "n_pairs": n }))
 }
 
-fn size_paired(inputs: &Value) -> Option<Value> {
+fn size_paired(inputs: &Inputs<'_>) -> Option<Value> {
     let get = |name| number(inputs, name);
-    let n =
-        paired_noninferiority(get("p_champion_only")?, get("p_candidate_only")?, get("margin")?, precision(inputs, "alpha_one_sided")?)?;
+    let n = paired_noninferiority(get("p_champion_only")?, get("p_candidate_only")?, get("margin")?, precision(inputs, "alpha_one_sided")?);
     Some(json!({ "n_pairs": n }))
 }

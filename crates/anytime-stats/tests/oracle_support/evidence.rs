@@ -12,7 +12,7 @@ use anytime_stats::{
 };
 use serde_json::{Value, json};
 
-use super::{Solver, number, numbers, rows};
+use super::{Inputs, Solver, number, numbers, only, only_number, rows};
 
 pub fn solver(method: &str) -> Option<Solver> {
     Some(match method {
@@ -32,7 +32,7 @@ pub fn solver(method: &str) -> Option<Solver> {
     })
 }
 
-fn side(inputs: &Value) -> Option<Side> {
+fn side(inputs: &Inputs<'_>) -> Option<Side> {
     match inputs["side"].as_str()? {
         "harm" => Some(Side::Harm),
         "promote" => Some(Side::Proof),
@@ -41,7 +41,7 @@ fn side(inputs: &Value) -> Option<Side> {
 }
 
 /// Windows from four columns of counts.
-fn columns(inputs: &Value, names: [&str; 4]) -> Option<Vec<Window>> {
+fn columns(inputs: &Inputs<'_>, names: [&str; 4]) -> Option<Vec<Window>> {
     let [x_a, n_a, x_b, n_b] = names.map(|name| numbers(inputs, name));
     let champion = x_a?.into_iter().zip(n_a?).map(|(x, n)| Tally::new(x, n));
     let candidate = x_b?.into_iter().zip(n_b?).map(|(x, n)| Tally::new(x, n));
@@ -55,7 +55,7 @@ fn four(row: &[f64]) -> Option<Window> {
     }
 }
 
-fn rate_ratio(inputs: &Value) -> Option<Value> {
+fn rate_ratio(inputs: &Inputs<'_>) -> Option<Value> {
     let side = side(inputs)?;
     let test = RateRatio::new(number(inputs, "r0")?).ok()?;
     // Without a start-time mixture both sides are a plain mixture over alternatives.
@@ -68,17 +68,17 @@ fn rate_ratio(inputs: &Value) -> Option<Value> {
     Some(json!({ "cumulative_log_e": log_e }))
 }
 
-fn projection(inputs: &Value) -> Option<Value> {
+fn projection(inputs: &Inputs<'_>) -> Option<Value> {
     let get = |name| number(inputs, name);
     let (a, b) = project(get("theta_a")?, get("theta_b")?, get("n_a")?, get("n_b")?, get("r")?, get("d")?)?;
     Some(json!({ "theta_a0": a, "theta_b0": b }))
 }
 
-fn plug_in(inputs: &Value) -> Option<PlugInRate> {
+fn plug_in(inputs: &Inputs<'_>) -> Option<PlugInRate> {
     Some(PlugInRate::new(number(inputs, "nuisance_prior_mean")?, number(inputs, "nuisance_prior_strength")?))
 }
 
-fn risk_difference(inputs: &Value) -> Option<Value> {
+fn risk_difference(inputs: &Inputs<'_>) -> Option<Value> {
     let (side, phi) = (side(inputs)?, number(inputs, "phi")?);
     let test = RiskDifference::new(number(inputs, "margin")?).ok()?;
     let mut rate = plug_in(inputs)?;
@@ -92,11 +92,11 @@ fn risk_difference(inputs: &Value) -> Option<Value> {
     Some(json!({ "cumulative_log_e": log_e }))
 }
 
-fn horizon(inputs: &Value) -> Option<u32> {
+fn horizon(inputs: &Inputs<'_>) -> Option<u32> {
     u32::try_from(inputs["t_max"].as_u64()?).ok()
 }
 
-fn start_mixture(inputs: &Value) -> Option<Value> {
+fn start_mixture(inputs: &Inputs<'_>) -> Option<Value> {
     let mut process = HarmProcess::new(&numbers(inputs, "component_weights")?, number(inputs, "w0")?, horizon(inputs)?, None).ok()?;
     let mut log_e = Vec::new();
     for ells in rows(inputs, "window_log_e_per_component")? {
@@ -107,7 +107,7 @@ fn start_mixture(inputs: &Value) -> Option<Value> {
     Some(json!({ "cumulative_log_e": log_e }))
 }
 
-fn beta_binomial(inputs: &Value) -> Option<Value> {
+fn beta_binomial(inputs: &Inputs<'_>) -> Option<Value> {
     let test = Exceedance::with_prior(number(inputs, "p0")?, number(inputs, "beta_a")?, number(inputs, "beta_b")?).ok()?;
     let counts = Tally::new(number(inputs, "successes")?, number(inputs, "n")?);
     Some(json!({
@@ -117,7 +117,7 @@ fn beta_binomial(inputs: &Value) -> Option<Value> {
     }))
 }
 
-fn paired(inputs: &Value) -> Option<Value> {
+fn paired(inputs: &Inputs<'_>) -> Option<Value> {
     let margin = PairedMargin::new(number(inputs, "margin")?).ok()?;
     let pairs = Pairs {
         champion_only: number(inputs, "champion_right_candidate_wrong")?,
@@ -127,7 +127,8 @@ fn paired(inputs: &Value) -> Option<Value> {
     Some(json!({ "log_e_promote": margin.log_e(Side::Proof, &pairs), "log_e_harm": margin.log_e(Side::Harm, &pairs) }))
 }
 
-fn sample_ratio(inputs: &Value) -> Option<Value> {
+fn sample_ratio(inputs: &Inputs<'_>) -> Option<Value> {
+    only(inputs, "mixture_k", &json!([100, 10000]))?;
     let (counts, shares) = (numbers(inputs, "counts")?, numbers(inputs, "expected_ratio")?);
     let mut check = SampleRatio::new(&shares).ok()?;
     check.absorb(&counts);
@@ -142,7 +143,7 @@ fn sample_ratio(inputs: &Value) -> Option<Value> {
     }))
 }
 
-fn detector(inputs: &Value) -> Option<Value> {
+fn detector(inputs: &Inputs<'_>) -> Option<Value> {
     let (p0, alternatives) = (number(inputs, "p0")?, numbers(inputs, "alternatives")?);
     let n = number(inputs, "n_per_window")?;
     let mut detector = EDetector::new(&numbers(inputs, "weights")?, None).ok()?;
@@ -159,7 +160,8 @@ fn detector(inputs: &Value) -> Option<Value> {
     Some(json!({ "e_sr": sr, "e_cusum": cusum, "classical_cusum_first_alternative": plain }))
 }
 
-fn gauge(inputs: &Value) -> Option<Value> {
+fn gauge(inputs: &Inputs<'_>) -> Option<Value> {
+    only_number(inputs, "n0", 48.0)?;
     let (side, margin) = (side(inputs)?, number(inputs, "margin")?);
     let filled = |history_variance| {
         let plan =
@@ -192,7 +194,7 @@ enum Family {
 }
 
 impl Family {
-    fn of(inputs: &Value) -> Option<Self> {
+    fn of(inputs: &Inputs<'_>) -> Option<Self> {
         let margin = number(inputs, "margin")?;
         match inputs["kind"].as_str()? {
             "risk_difference" => Some(Self::Difference(RiskDifference::new(margin).ok()?)),
@@ -216,7 +218,7 @@ impl Family {
     }
 }
 
-fn two_lane(inputs: &Value) -> Option<Value> {
+fn two_lane(inputs: &Inputs<'_>) -> Option<Value> {
     let family = Family::of(inputs)?;
     let (tick_seconds, grid_seconds) = (number(inputs, "tick_seconds")?, number(inputs, "grid_seconds")?);
     let mut process = HarmProcess::new(family.weights(), number(inputs, "w0")?, horizon(inputs)?, number(inputs, "cap")).ok()?;
@@ -243,7 +245,7 @@ fn two_lane(inputs: &Value) -> Option<Value> {
     Some(json!({ "cumulative_log_e": log_e, "closed_at_tick": closed_at, "first_tick_at_threshold": first }))
 }
 
-fn proof_lane(inputs: &Value) -> Option<Value> {
+fn proof_lane(inputs: &Inputs<'_>) -> Option<Value> {
     let test = RiskDifference::new(number(inputs, "margin")?).ok()?;
     let mut process = ProofProcess::new(RiskDifference::weights(Side::Proof), number(inputs, "cap")).ok()?;
     let mut rate = plug_in(inputs)?;
@@ -264,7 +266,7 @@ fn proof_lane(inputs: &Value) -> Option<Value> {
     Some(json!({ "cumulative_log_e": log_e, "used_windows": used }))
 }
 
-fn absolute_limit(inputs: &Value) -> Option<Value> {
+fn absolute_limit(inputs: &Inputs<'_>) -> Option<Value> {
     let plan = AbsoluteLimitPlan {
         limit: number(inputs, "p0")?,
         blame_ratio: number(inputs, "blame_ratio")?,

@@ -13,7 +13,7 @@ use anytime_stats::overdispersion::{Halves, one_scale, two_scale};
 use anytime_stats::{RiskDifference, Side, Tally};
 use serde_json::{Value, json};
 
-use super::{Solver, number, numbers, rows};
+use super::{Inputs, Solver, number, numbers, rows};
 
 pub fn solver(method: &str) -> Option<Solver> {
     Some(match method {
@@ -30,14 +30,14 @@ pub fn solver(method: &str) -> Option<Solver> {
     })
 }
 
-fn overdispersion(inputs: &Value) -> Option<Value> {
+fn overdispersion(inputs: &Inputs<'_>) -> Option<Value> {
     let windows: Vec<Tally> = numbers(inputs, "failures")?.into_iter().zip(numbers(inputs, "n")?).map(|(x, n)| Tally::new(x, n)).collect();
     let estimate = one_scale(&windows)?;
     let phi = estimate.overdispersion().phi(number(inputs, "champion_n_next")?, number(inputs, "candidate_n_next")?);
     Some(json!({ "phi": estimate.phi, "icc": estimate.icc, "phi_difference": phi }))
 }
 
-fn overdispersion_two_scale(inputs: &Value) -> Option<Value> {
+fn overdispersion_two_scale(inputs: &Inputs<'_>) -> Option<Value> {
     let halves = |name| -> Option<Vec<Halves>> {
         rows(inputs, name)?
             .iter()
@@ -58,7 +58,7 @@ fn overdispersion_two_scale(inputs: &Value) -> Option<Value> {
     }))
 }
 
-fn risks(inputs: &Value) -> Option<Risks> {
+fn risks(inputs: &Inputs<'_>) -> Option<Risks> {
     Some(Risks {
         alpha_promote: number(inputs, "alpha_promote")?,
         alpha_rollback: number(inputs, "alpha_rollback")?,
@@ -66,15 +66,15 @@ fn risks(inputs: &Value) -> Option<Risks> {
     })
 }
 
-fn guardrails(inputs: &Value, target: &str, critical: &str) -> Option<Vec<GuardrailEvidence>> {
+fn guardrails(inputs: &Inputs<'_>, target: &str, critical: &str) -> Option<Vec<GuardrailEvidence>> {
     let one = |g: &Value| {
         Some(GuardrailEvidence {
             name: g["name"].as_str()?.to_owned(),
-            weight: number(g, "weight")?,
+            weight: g["weight"].as_f64()?,
             measurable: g["measurable"].as_bool().unwrap_or(true),
-            log_e_proof: number(g, "log_e_promote")?,
-            log_e_harm_target: number(g, target)?,
-            log_e_harm_critical: number(g, critical)?,
+            log_e_proof: g["log_e_promote"].as_f64()?,
+            log_e_harm_target: g[target].as_f64()?,
+            log_e_harm_critical: g[critical].as_f64()?,
         })
     };
     inputs["guardrails"].as_array()?.iter().map(one).collect()
@@ -90,18 +90,18 @@ fn verdict(verdict: &Verdict, hold: &str) -> Value {
     json!({ "decision": word, "because": verdict.because })
 }
 
-fn one_bound(inputs: &Value) -> Option<Value> {
+fn one_bound(inputs: &Inputs<'_>) -> Option<Value> {
     let guardrails = guardrails(inputs, "log_e_harm", "log_e_harm")?;
     Some(verdict(&guardrail_decision(&guardrails, &risks(inputs)?), "continue"))
 }
 
-fn two_bound(inputs: &Value) -> Option<Value> {
+fn two_bound(inputs: &Inputs<'_>) -> Option<Value> {
     let guardrails = guardrails(inputs, "log_e_harm_target", "log_e_harm_critical")?;
     let clock = Clock { min_duration_met: inputs["min_duration_met"].as_bool()?, at_max_duration: inputs["at_max_duration"].as_bool()? };
     Some(verdict(&two_bound_decision(&guardrails, &risks(inputs)?, clock), "hold"))
 }
 
-fn step(inputs: &Value) -> Option<Value> {
+fn step(inputs: &Inputs<'_>) -> Option<Value> {
     let harm = inputs["log_e_harm_target"].as_object()?.iter().map(|(name, log_e)| Some((name.clone(), log_e.as_f64()?)));
     let evidence = StepEvidence {
         any_unmeasurable: inputs["any_unmeasurable"].as_bool()?,
@@ -137,16 +137,16 @@ fn arm(name: &Value) -> Option<Arm> {
     }
 }
 
-fn cohorts(inputs: &Value) -> Option<Value> {
+fn cohorts(inputs: &Inputs<'_>) -> Option<Value> {
     let cohort = |w: &Value| {
         Some(Cohort {
             id: w["id"].as_u64()?,
-            end: number(w, "end")?,
-            champion_total: number(w, "n_champion")?,
-            candidate_total: number(w, "n_candidate")?,
+            end: w["end"].as_f64()?,
+            champion_total: w["n_champion"].as_f64()?,
+            candidate_total: w["n_candidate"].as_f64()?,
         })
     };
-    let label = |l: &Value| Some(LateLabel { cohort: l["window"].as_u64()?, arm: arm(&l["arm"])?, arrived: number(l, "arrived")? });
+    let label = |l: &Value| Some(LateLabel { cohort: l["window"].as_u64()?, arm: arm(&l["arm"])?, arrived: l["arrived"].as_f64()? });
     let cohorts: Vec<Cohort> = inputs["windows"].as_array()?.iter().map(cohort).collect::<Option<_>>()?;
     let labels: Vec<LateLabel> = inputs["bad_labels"].as_array()?.iter().map(label).collect::<Option<_>>()?;
     let side = |t: Tally| json!({ "n": t.total, "bad": t.bad });
@@ -157,7 +157,7 @@ fn cohorts(inputs: &Value) -> Option<Value> {
     Some(json!({ "usable": usable }))
 }
 
-fn increments(inputs: &Value) -> Option<Value> {
+fn increments(inputs: &Inputs<'_>) -> Option<Value> {
     let series: BTreeMap<String, Vec<Option<f64>>> = inputs["series"]
         .as_object()?
         .iter()
@@ -171,7 +171,7 @@ fn increments(inputs: &Value) -> Option<Value> {
     Some(json!({ "increments": series_increments(&series, &born) }))
 }
 
-fn target_windows(inputs: &Value) -> Option<Value> {
+fn target_windows(inputs: &Inputs<'_>) -> Option<Value> {
     let targets = inputs["targets"].as_array()?;
     let mut machine = TargetWindows::new();
     let mut windows = Vec::new();
@@ -196,12 +196,12 @@ fn target_windows(inputs: &Value) -> Option<Value> {
     Some(json!({ "windows": windows }))
 }
 
-fn eta(inputs: &Value) -> Option<Value> {
+fn eta(inputs: &Inputs<'_>) -> Option<Value> {
     let get = |name| number(inputs, name);
     let test = RiskDifference::new(get("margin")?).ok()?;
     let champion = get("theta_champion")?;
     let rate = shrunk_rate(Tally::new(get("candidate_bad")?, get("candidate_n")?), champion, get("n_fixed")?);
     let growth = growth_per_window(&test, champion, rate, get("champion_n_per_window")?, get("candidate_n_per_window")?);
-    let left = windows_left(RiskDifference::weights(Side::Proof), &numbers(inputs, "log_masses")?, &growth, get("threshold_e")?.ln())?;
+    let left = windows_left(RiskDifference::weights(Side::Proof), &numbers(inputs, "log_masses")?, &growth, get("threshold_e")?.ln());
     Some(json!({ "theta_candidate_shrunk": rate, "growth_per_window": growth, "windows_left": left }))
 }

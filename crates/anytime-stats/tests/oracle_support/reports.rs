@@ -12,7 +12,7 @@ use anytime_stats::ranks::{kolmogorov_smirnov, mann_whitney, newey_west};
 use anytime_stats::{Interval, Tally, Window};
 use serde_json::{Value, json};
 
-use super::{Solver, number, numbers, rows};
+use super::{Inputs, Solver, number, numbers, only, rows};
 
 pub fn solver(method: &str) -> Option<Solver> {
     Some(match method {
@@ -41,13 +41,14 @@ pub fn solver(method: &str) -> Option<Solver> {
     })
 }
 
-fn poisson(inputs: &Value) -> Option<Value> {
+fn poisson(inputs: &Inputs<'_>) -> Option<Value> {
+    only(inputs, "alternative", &json!("two-sided"))?;
     let arm = |count, exposure| Some(Tally::new(number(inputs, count)?, number(inputs, exposure)?));
     let p = poisson_exact_conditional(arm("count1", "exposure1")?, arm("count2", "exposure2")?, number(inputs, "ratio_null")?);
     Some(json!({ "p_value": p }))
 }
 
-fn pairs(inputs: &Value) -> Option<Value> {
+fn pairs(inputs: &Inputs<'_>) -> Option<Value> {
     let test = mcnemar(number(inputs, "b")?, number(inputs, "c")?)?;
     Some(json!({
         "exact_p": test.exact_p,
@@ -59,7 +60,7 @@ fn pairs(inputs: &Value) -> Option<Value> {
     }))
 }
 
-fn stability(inputs: &Value) -> Option<Value> {
+fn stability(inputs: &Inputs<'_>) -> Option<Value> {
     let test = psi(&numbers(inputs, "reference_counts")?, &numbers(inputs, "live_counts")?, number(inputs, "add_to_each_bin")?, 0.05)?;
     Some(json!({
         "psi": test.psi,
@@ -70,12 +71,12 @@ fn stability(inputs: &Value) -> Option<Value> {
     }))
 }
 
-fn ks_raw(inputs: &Value) -> Option<Value> {
+fn ks_raw(inputs: &Inputs<'_>) -> Option<Value> {
     let test = kolmogorov_smirnov(&numbers(inputs, "x")?, &numbers(inputs, "y")?)?;
     Some(json!({ "D": test.distance, "p_exact": test.exact_p, "p_asymp_scipy": test.effective_p }))
 }
 
-fn ks_bins(inputs: &Value) -> Option<Value> {
+fn ks_bins(inputs: &Inputs<'_>) -> Option<Value> {
     let test = ks_binned(&numbers(inputs, "reference_counts")?, &numbers(inputs, "live_counts")?)?;
     Some(json!({ "D": test.distance, "p_kolmogorov": test.p_value }))
 }
@@ -84,13 +85,13 @@ fn chi_square(test: &ChiSquare) -> Value {
     json!({ "chi2": test.statistic, "dof": test.dof, "p": test.p_value, "cramers_v": test.cramers_v })
 }
 
-fn divergence(inputs: &Value) -> Option<Value> {
+fn divergence(inputs: &Inputs<'_>) -> Option<Value> {
     let nats = jensen_shannon(&numbers(inputs, "p")?, &numbers(inputs, "q")?)?;
     let bits = nats / std::f64::consts::LN_2;
     Some(json!({ "divergence_nats": nats, "divergence_bits": bits, "distance_base2": bits.sqrt() }))
 }
 
-fn ranks(inputs: &Value) -> Option<Value> {
+fn ranks(inputs: &Inputs<'_>) -> Option<Value> {
     let test = mann_whitney(&numbers(inputs, "experiment")?, &numbers(inputs, "control")?)?;
     Some(json!({ "U": test.u, "p_two_sided_normal_cc": test.p_value, "hodges_lehmann": test.shift }))
 }
@@ -99,12 +100,12 @@ fn looks(value: &Value) -> Option<u32> {
     u32::try_from(value.as_u64()?).ok()
 }
 
-fn sequential_constants(inputs: &Value) -> Option<Value> {
+fn sequential_constants(inputs: &Inputs<'_>) -> Option<Value> {
     let found = constants(looks(&inputs["K"])?, number(inputs, "alpha_two_sided")?);
     Some(json!({ "pocock": found.pocock, "obrien_fleming": found.obrien_fleming }))
 }
 
-fn boundaries(inputs: &Value) -> Option<Value> {
+fn boundaries(inputs: &Inputs<'_>) -> Option<Value> {
     let spending = match inputs["spending"].as_str()? {
         "obrien_fleming_type" => Spending::ObrienFleming,
         "pocock_type" => Spending::Pocock,
@@ -115,29 +116,30 @@ fn boundaries(inputs: &Value) -> Option<Value> {
     Some(json!({ "cumulative_alpha": spent, "z_bounds": z }))
 }
 
-fn peeking(inputs: &Value) -> Option<Value> {
+fn peeking(inputs: &Inputs<'_>) -> Option<Value> {
     let alpha = number(inputs, "per_look_alpha_two_sided")?;
     let rates: Option<Vec<f64>> = inputs["looks"].as_array()?.iter().map(|k| Some(peeking_error(looks(k)?, alpha))).collect();
     Some(json!({ "rate": rates? }))
 }
 
-fn multiplicity(inputs: &Value) -> Option<Value> {
+fn multiplicity(inputs: &Inputs<'_>) -> Option<Value> {
     let p = numbers(inputs, "p_values")?;
     Some(json!({ "bonferroni": bonferroni(&p), "holm": holm(&p), "bh": benjamini_hochberg(&p), "by": benjamini_yekutieli(&p) }))
 }
 
-fn false_discoveries(inputs: &Value) -> Option<Value> {
+fn false_discoveries(inputs: &Inputs<'_>) -> Option<Value> {
     let alpha = number(inputs, "alpha")?;
     let logs: Vec<f64> = numbers(inputs, "e_values")?.into_iter().map(f64::ln).collect();
     let average = log_average(&logs).exp();
     Some(json!({
         "rejected_indices": e_bh(&logs, alpha),
         "average_e": average,
-        "global_null_rejected_by_average": average >= 1.0 / alpha,
+        // Compared as logarithms, as everything else is: exp(ln 20) is a little below 20.
+        "global_null_rejected_by_average": log_average(&logs) >= -alpha.ln(),
     }))
 }
 
-fn two_proportions(inputs: &Value) -> Option<Value> {
+fn two_proportions(inputs: &Inputs<'_>) -> Option<Value> {
     let arm = |bad, total| Some(Tally::new(number(inputs, bad)?, number(inputs, total)?));
     let window = Window::new(arm("champion_failures", "champion_n")?, arm("candidate_failures", "candidate_n")?);
     let (margin, confidence) = (number(inputs, "margin")?, number(inputs, "conf")?);
@@ -154,13 +156,13 @@ fn two_proportions(inputs: &Value) -> Option<Value> {
     }))
 }
 
-fn long_run_variance(inputs: &Value) -> Option<Value> {
+fn long_run_variance(inputs: &Inputs<'_>) -> Option<Value> {
     let values = numbers(inputs, "x")?;
     let variance = newey_west(&values, looks(&inputs["lags"])?)?;
     Some(json!({ "long_run_variance": variance, "standard_error_of_mean": (variance / values.len() as f64).sqrt() }))
 }
 
-fn stratified(inputs: &Value) -> Option<Value> {
+fn stratified(inputs: &Inputs<'_>) -> Option<Value> {
     let column = |bad, total| -> Option<Vec<Tally>> {
         Some(numbers(inputs, bad)?.into_iter().zip(numbers(inputs, total)?).map(|(x, n)| Tally::new(x, n)).collect())
     };
