@@ -8,6 +8,12 @@ use serde_json::{Map, Value, json};
 /// The pattern of names, the only one of the definitions; everything else is a rule.
 const NAME_PATTERN: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 
+/// What is found where a field has a name that is not known.
+pub const UNKNOWN: &str = "an unknown field";
+
+/// What is expected where text is.
+pub const TEXT: &str = "a string";
+
 /// One refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -60,7 +66,7 @@ fn unknown(schema: &Value, value: &Value, path: &str, found: &mut Vec<Refusal>) 
             Some(schema) => unknown(schema, field, &path, found),
             None => found.push(Refusal {
                 text: format!("unknown field \"{path}\""),
-                found: "an unknown field".to_owned(),
+                found: UNKNOWN.to_owned(),
                 expected: known_fields(known, name),
                 field: path,
                 is_blocking: true,
@@ -172,6 +178,7 @@ fn with_article(kind: &str) -> String {
         "object" => "an object".to_owned(),
         "array" => "a list".to_owned(),
         "integer" => "a whole number".to_owned(),
+        "string" => TEXT.to_owned(),
         _ => format!("a {kind}"),
     }
 }

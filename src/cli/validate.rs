@@ -161,16 +161,22 @@ fn one(document: &Document, good: &mut Good, seen: &mut BTreeSet<Identity>) {
     } else if !name.is_empty() && !seen.insert((kind.clone(), namespace.clone(), name.clone())) {
         problems.push(Problem::new("metadata.name", format!("{kind} \"{name}\" a second time"), "every object once"));
     }
+    let mut is_whole = true;
     match kind.as_str() {
         "ModelRollout" => {
             let read = alone(&document.value, SCHEMAS.rollout(), |r: &ModelRollout| validate_rollout(&r.spec), &mut problems);
-            good.rollouts.extend(read.map(|object| Checked { place: document.place.clone(), namespace, name, object }));
+            is_whole = read.checked;
+            good.rollouts.extend(read.object.map(|object| Checked { place: document.place.clone(), namespace, name, object }));
         }
         "EvaluationPolicy" => {
             let read = alone(&document.value, SCHEMAS.policy(), |p: &EvaluationPolicy| validate_policy(&p.spec), &mut problems);
-            good.policies.extend(read.map(|object| Checked { place: document.place.clone(), namespace, name, object }));
+            is_whole = read.checked;
+            good.policies.extend(read.object.map(|object| Checked { place: document.place.clone(), namespace, name, object }));
         }
         other => problems.push(Problem::new("kind", format!("\"{other}\""), "\"ModelRollout\" or \"EvaluationPolicy\"")),
+    }
+    if !is_whole {
+        good.report.notes.push(format!("{object} can only be checked in part as long as it cannot be read: there may be more problems"));
     }
     good.report.problems.extend(problems.into_iter().map(|problem| located(&document.place, &object, problem)));
 }
@@ -206,21 +212,30 @@ impl Schemas {
     }
 }
 
-/// The object, unless it has problems; these are added.
+/// Reads and checks one object; its problems are added.
 fn alone<T: DeserializeOwned>(
     value: &Value,
     schema: &Value,
     check: impl FnOnce(&T) -> Result<(), Vec<Problem>>,
     problems: &mut Vec<Problem>,
-) -> Option<T> {
+) -> Read<T> {
     let mut value = value.clone();
     // What a saved object says of its status is dropped when it is applied.
     if let Some(fields) = value.as_object_mut() {
         fields.remove("status");
     }
-    let refusals = strict::check(schema, &value);
-    let blocked = refusals.iter().any(|refusal| refusal.is_blocking);
-    problems.extend(refusals.into_iter().map(|refusal| Problem::new(refusal.field, refusal.found, refusal.expected)));
+    // The API server stops at the first kind of problem; a person wants to hear of all of them at once.
+    let mut blocked = false;
+    loop {
+        let refusals = strict::check(schema, &value);
+        blocked |= refusals.iter().any(|refusal| refusal.is_blocking);
+        let repaired = without_what_is_refused(&value, &refusals);
+        add(problems, refusals.into_iter().map(|refusal| Problem::new(refusal.field, refusal.found, refusal.expected)));
+        match repaired {
+            Some(repaired) => value = repaired,
+            None => break,
+        }
+    }
     let read = match serde_json::from_value::<T>(value) {
         Ok(read) => read,
         Err(error) => {
@@ -228,14 +243,54 @@ fn alone<T: DeserializeOwned>(
             if !blocked {
                 problems.push(Problem::new("spec", format!("a value that cannot be read ({error})"), "what `kubectl explain` shows"));
             }
-            return None;
+            return Read { object: None, checked: false };
         }
     };
-    let known: BTreeSet<String> = problems.iter().map(|problem| problem.field.clone()).collect();
-    let more = check(&read).err().unwrap_or_default();
-    // One sentence per field suffices where the schema has refused it already.
-    problems.extend(more.into_iter().filter(|problem| !known.contains(&problem.field)));
-    problems.is_empty().then_some(read)
+    add(problems, check(&read).err().unwrap_or_default());
+    Read { object: problems.is_empty().then_some(read), checked: true }
+}
+
+/// One sentence per field suffices; the rules know better than the schema what text is expected.
+fn add(problems: &mut Vec<Problem>, more: impl IntoIterator<Item = Problem>) {
+    for problem in more {
+        match problems.iter_mut().find(|known| known.field == problem.field) {
+            None => problems.push(problem),
+            Some(known) if known.expected == strict::TEXT => known.expected = problem.expected,
+            Some(_) => {}
+        }
+    }
+}
+
+/// The object as it was probably meant, so that what else is wrong with it can be told: without unknown fields, and with text where a number or a
+/// yes stands in its place. `None` when nothing can be done.
+fn without_what_is_refused(value: &Value, refusals: &[strict::Refusal]) -> Option<Value> {
+    let mut repaired = value.clone();
+    for refusal in refusals {
+        let pointer = format!("/{}", refusal.field.replace('[', "/").replace(']', "").replace('.', "/"));
+        match repaired.pointer(&pointer) {
+            Some(Value::Number(_) | Value::Bool(_)) if refusal.expected == strict::TEXT => {
+                if let Some(field) = repaired.pointer_mut(&pointer) {
+                    *field = Value::from(field.to_string());
+                }
+            }
+            Some(_) if refusal.found == strict::UNKNOWN => {
+                let (parent, name) = pointer.rsplit_once('/')?;
+                if let Some(fields) = repaired.pointer_mut(parent).and_then(Value::as_object_mut) {
+                    fields.remove(name);
+                }
+            }
+            _ => {}
+        }
+    }
+    (repaired != *value).then_some(repaired)
+}
+
+/// What came of reading one object.
+struct Read<T> {
+    /// The object, unless it has problems.
+    object: Option<T>,
+    /// Whether all of it could be checked.
+    checked: bool,
 }
 
 /// Checks each good rollout with its policy.
@@ -349,9 +404,23 @@ spec:
         let rollout = ROLLOUT.replace("oci://", "").replace("port: 8080", "port: 70000").replace("policyRef: {name", "policyRef: {nam");
         let report = report(&format!("{rollout}---{}", POLICY.replace("+2pp", "2pp")));
         let fields: Vec<_> = report.problems.iter().map(|p| (p.place.document, p.field.as_str())).collect();
-        // An unknown field is refused before anything else is looked at, as by the API server.
         assert!(fields.contains(&(1, "spec.policyRef.nam")) && fields.contains(&(2, "spec.guardrails[0].target")), "{fields:?}");
+        // The API server would refuse the unknown field and say nothing of the rest; so would a reader that gives up there.
+        assert!(fields.contains(&(1, "spec.workload.port")), "{fields:?}");
+        assert!(report.notes.iter().any(|note| note.starts_with("ModelRollout digits can only be checked in part")), "{:?}", report.notes);
         assert_eq!(report.code(), 1);
+    }
+
+    #[test]
+    fn an_unknown_field_and_a_number_without_its_quotes_do_not_hide_what_else_is_wrong() {
+        let policy =
+            POLICY.replace("total: p}", "total: p, totl: q}").replace("prometheus:9090", "nowhere").replace("+2pp vs stable}", "5}");
+        let policy = policy.replace("'http://prometheus.monitoring:9090'", "'prometheus.monitoring:9090'");
+        let report = report(&policy);
+        let fields: Vec<_> = report.problems.iter().map(|p| p.field.as_str()).collect();
+        assert_eq!(fields, ["spec.guardrails[0].proportion.totl", "spec.guardrails[0].target", "spec.prometheus.address"], "{report:?}");
+        assert!(report.problems[1].found == "a whole number" && report.problems[1].expected.contains("+2pp vs stable"), "{report:?}");
+        assert!(report.notes.is_empty(), "{report:?}");
     }
 
     #[test]

@@ -43,11 +43,24 @@ impl Overdispersion {
         if phi.is_finite() { phi.max(1.0) } else { 1.0 }
     }
 
-    /// φ of the difference of two arms with `n_a` and `n_b` trials; at least 1.
+    /// φ of the difference of two arms with `n_a` and `n_b` trials that are alike; at least 1.
     pub fn phi(&self, n_a: f64, n_b: f64) -> f64 {
+        self.phi_beside(self, n_a, n_b)
+    }
+
+    /// φ of the difference of two arms with `n_a` and `n_b` trials, of which the second one varies as `other` says; at least 1.
+    pub fn phi_beside(&self, other: &Self, n_a: f64, n_b: f64) -> f64 {
         let (weight_a, weight_b) = (1.0 / n_a.max(1.0), 1.0 / n_b.max(1.0));
-        let phi = (self.phi_arm(n_a) * weight_a + self.phi_arm(n_b) * weight_b) / (weight_a + weight_b);
+        let phi = (self.phi_arm(n_a) * weight_a + other.phi_arm(n_b) * weight_b) / (weight_a + weight_b);
         if phi.is_finite() { phi.max(1.0) } else { 1.0 }
+    }
+
+    /// The same of an arm that has `fewer` times fewer targets (at least 1) than the group it was estimated from. Targets that wobble each for
+    /// themselves average out: the correlation of a mean over `k` of them is a `k`-th of that of one. Clumps are of single targets already.
+    #[must_use]
+    pub fn of_fewer_targets(&self, fewer: f64) -> Self {
+        let icc = self.icc * if fewer.is_finite() { fewer.max(1.0) } else { 1.0 };
+        Self { icc: icc.min(1.0).max(self.icc), ..*self }
     }
 }
 

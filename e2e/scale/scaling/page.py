@@ -111,7 +111,8 @@ shared these cores: load average {load_before:.1f} at the beginning and {load_af
   routes reads the version with weight 0. The next row counts from the moment at which the first could go bad until the last route, beside the
   time that a client needs that only writes the same number of routes with the same connection settings and as many in flight.
 - *Raises after the breach* counts versions of a route that give the candidate more after its first bad scrape.
-- A restart ends when there have been as many looks without error as there are rollouts.
+- A restart ends when there have been as many looks without error as there are rollouts. What was recorded meanwhile is read
+  after that, for minutes beside so many; the single candidate goes bad while it is being read.
 - The first {more} that go bad are additional ones, so that {rollouts} are left for the last row.
 
 | Query | per second, {rollouts} active | per second, {total} active |

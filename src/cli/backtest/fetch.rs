@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use rollout_core::evidence::{Arm, Arms, Evidence, Query, Reading, Series};
 use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
@@ -42,7 +42,8 @@ pub(super) async fn recording(args: &Args, plan: &Plan, wanted: &Wanted) -> Resu
     let mut from = begin;
     while from < end {
         let to = end.min(from + PIECE);
-        series.extend(piece(&servers, &server, &asked, from, to).await?);
+        let found = piece(&servers, &server, &asked, from, to).await;
+        series.extend(found.map_err(|problem| format!("--from {}: {problem}", args.from))?);
         progress.tell((to - begin).num_seconds() as f64 / (end - begin).num_seconds().max(1) as f64);
         from = to;
     }
@@ -53,6 +54,10 @@ pub(super) async fn recording(args: &Args, plan: &Plan, wanted: &Wanted) -> Resu
         return Err(format!("--from {}: no samples from {start} to {end}; asked for {}", args.from, asked.join(", ")));
     }
     Ok(recording)
+}
+
+fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 async fn piece(
@@ -67,7 +72,7 @@ async fn piece(
         match reading {
             Reading::Series(found) => series.extend(found.into_iter().map(std::sync::Arc::unwrap_or_clone)),
             // A gap would look like silence.
-            Reading::Failed(problem) => return Err(format!("{query} from {from} to {to}: {problem}")),
+            Reading::Failed(problem) => return Err(format!("{problem}; asked for {query} from {} to {}", instant(from), instant(to))),
         }
     }
     Ok(series)

@@ -140,8 +140,8 @@ pub(super) fn legend(status: &Status) -> Option<String> {
     let evidence = status.evidence.iter().find_map(|one| evidence(&one.log_e))?;
     let (proof, harm) = (evidence.proof.1, evidence.harm.1);
     Some(format!(
-        "The strength is that of the evidence (ln E, the natural logarithm of an e-value; for drift that of 1/p). A proof at {proof:.2} is wrong in fewer than {} of 100 cases, \
-         harm at {harm:.2} in fewer than {} of 100, however often one looks.",
+        "The strength is that of the evidence (ln E, the natural logarithm of an e-value; for drift that of 1/p). However often one looks, a candidate that is worse than its \
+         target reaches {proof:.2} for the proof in fewer than {} of 100 trials, and one within its critical bound {harm:.2} for harm in fewer than {} of 100.",
         at_most((-proof).exp()),
         at_most((-harm).exp())
     ))

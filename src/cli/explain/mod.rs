@@ -104,7 +104,17 @@ fn saved(file: &str, name: Option<&str>) -> Result<ModelRollout, String> {
     let mut found: Vec<_> = input.documents.into_iter().filter(|d| is_rollout(&d.value) && is_named(&d.value)).collect();
     match (found.pop(), found.len()) {
         (Some(one), 0) => {
-            serde_json::from_value(one.value).map_err(|error| format!("{}: no ModelRollout that can be read: {error}", one.place))
+            let read: ModelRollout =
+                serde_json::from_value(one.value).map_err(|error| format!("{}: no ModelRollout that can be read: {error}", one.place))?;
+            if read.status.is_none() {
+                // What a person wrote says nothing of what became of it.
+                return Err(format!(
+                    "{}: found a ModelRollout without a status, expected one that was saved from a cluster, as by `kubectl get mro {} -o yaml`",
+                    one.place,
+                    read.metadata.name.as_deref().unwrap_or("NAME")
+                ));
+            }
+            Ok(read)
         }
         (Some(_), more) => Err(format!("{file} holds {} rollouts; name one of them", more + 1)),
         (None, _) => Err(format!("{file} holds no ModelRollout{}", name.map(|name| format!(" called {name}")).unwrap_or_default())),

@@ -106,6 +106,16 @@ fn a_file_with_more_than_one_rollout_wants_a_name() {
 }
 
 #[test]
+fn a_rollout_as_a_person_wrote_it_has_nothing_to_explain() {
+    let file = std::env::temp_dir().join(format!("espalier-explain-written-{}.json", std::process::id()));
+    let written = ModelRollout { status: None, ..saved_rollout("promoted") };
+    std::fs::write(&file, serde_json::to_string(&written).unwrap()).unwrap();
+    let problem = saved(file.to_str().unwrap(), None).unwrap_err();
+    assert!(problem.contains("without a status") && problem.contains("kubectl get mro digits -o yaml"), "{problem}");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
 fn any_status_is_explained_without_a_panic() {
     let full: Value = serde_saphyr::from_str(include_str!("../../../tests/admission/status.yaml")).unwrap();
     let mut rollout = saved_rollout("promoted");

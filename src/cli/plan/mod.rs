@@ -295,6 +295,8 @@ spec:
         let both = format!("{ROLLOUT}---{POLICY}");
         let said = |line: &str| text::text(&report(line, &both).unwrap());
         assert!(said("--rps 50").contains("5% (assumed)"), "{}", said("--rps 50"));
+        assert!(said("--rps 50").contains("--base NAME=VALUE for accuracy"), "{}", said("--rps 50"));
+        assert!(!said("--rps 50 --base accuracy=8% --base power=24W").contains("--base NAME"));
         assert!(!said("--rps 50 --base accuracy=8% --base power=24W").contains("assumed)"));
     }
 

@@ -1,5 +1,7 @@
 //! A plan for people: a table per stage, what decides, what would be faster. Words and columns only.
 
+use std::collections::BTreeSet;
+
 use chrono::TimeDelta;
 use rollout_core::words;
 
@@ -37,6 +39,7 @@ fn one(plan: &Planned, rps: &str) -> String {
         lines.extend(plan.smallest_margins.iter().map(|(name, margin)| format!("  - {name}: {margin}")));
     }
     lines.extend(plan.notes.iter().map(|note| format!("Note: {note}")));
+    lines.extend(guesses(plan));
     if !plan.ways.is_empty() {
         lines.push(if plan.fits { "To be faster, one of:" } else { "To get there, one of:" }.to_owned());
         for way in &plan.ways {
@@ -45,6 +48,16 @@ fn one(plan: &Planned, rps: &str) -> String {
         }
     }
     lines.join("\n") + "\n"
+}
+
+/// How to replace what was assumed by what is known.
+fn guesses(plan: &Planned) -> Option<String> {
+    let all = plan.stages.iter().flat_map(|stage| &stage.guardrails).filter(|one| one.assumed);
+    let names: BTreeSet<&str> = all.map(|one| one.name.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    (!names.is_empty()).then(|| {
+        format!("Note: Where it says assumed, stable is guessed; say what it does today with --base NAME=VALUE for {}.", names.join(", "))
+    })
 }
 
 fn stage(number: usize, stage: &Stage) -> Vec<String> {

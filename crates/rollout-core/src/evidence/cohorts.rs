@@ -49,12 +49,17 @@ struct Pending {
     /// The champion by halves of its targets, for the over-dispersion.
     #[serde(rename = "h")]
     halves: (Tally, Tally),
+    /// Targets of the champion and of the candidate.
+    #[serde(rename = "t", default)]
+    targets: (usize, usize),
 }
 
 /// A cohort that has come of age.
 pub(super) struct Mature {
     pub arms: BTreeMap<Role, Tally>,
     pub halves: (Tally, Tally),
+    /// Targets of the champion and of the candidate.
+    pub targets: (usize, usize),
     /// Unix seconds.
     pub start: f64,
     pub end: f64,
@@ -131,9 +136,14 @@ impl CohortCounts {
                 match arm.0.count(&scope, sides, role) {
                     Ok(count) => {
                         arm.1 += count.tally();
-                        if role == Role::Stable {
-                            pending.halves.0 += count.halves.0;
-                            pending.halves.1 += count.halves.1;
+                        match role {
+                            Role::Stable => {
+                                pending.halves.0 += count.halves.0;
+                                pending.halves.1 += count.halves.1;
+                                pending.targets.0 = pending.targets.0.max(count.targets);
+                            }
+                            Role::Candidate => pending.targets.1 = pending.targets.1.max(count.targets),
+                            Role::Baseline => {}
                         }
                         first_problem = first_problem.or(count.problem);
                     }
@@ -168,7 +178,7 @@ impl CohortCounts {
             };
             let known = self.pending.contains_key(&start) || self.done.is_some_and(|done| start <= done);
             if active && !known && start >= self.started && self.pending.len() < MOST_PENDING {
-                self.pending.insert(start, Pending { arms: BTreeMap::new(), halves: Default::default() });
+                self.pending.insert(start, Pending { arms: BTreeMap::new(), halves: Default::default(), targets: (0, 0) });
             }
         }
         Ok(())
@@ -182,12 +192,12 @@ impl CohortCounts {
             if end + age > instant {
                 break;
             }
-            let Pending { arms, halves } = entry.remove();
+            let Pending { arms, halves, targets } = entry.remove();
             self.done = Some(start);
             let across = self.changes.iter().any(|(since, settled)| start < *settled && end > *since);
             if start >= self.stage && !across {
                 let arms = arms.into_iter().map(|(role, (_, tally))| (role, tally)).collect();
-                mature.push(Mature { arms, halves, start: start as f64 / 1000.0, end: end as f64 / 1000.0 });
+                mature.push(Mature { arms, halves, targets, start: start as f64 / 1000.0, end: end as f64 / 1000.0 });
             }
         }
         if let Some(done) = self.done {

@@ -237,7 +237,8 @@ impl CountState {
                 baseline: baseline.as_ref().map(count).unwrap_or_default(),
             };
             if let Ok(stable) = &stable {
-                self.moving.scatter.absorb(times.seconds(), stable.halves.0, stable.halves.1);
+                let beside = candidate.as_ref().map_or(0, |candidate| candidate.targets);
+                self.moving.scatter.absorb(times.seconds(), stable.halves, (stable.targets, beside));
             }
             let age = guardrail.maturity.as_ref().map(|maturity| maturity.age.num_milliseconds());
             self.fold(times, Weighty::of(times.since, times.settled, age), &counts, problem.is_none());
@@ -279,7 +280,7 @@ impl CountState {
             comparison.grid(judged);
         }
         for cohort in mature {
-            moving.scatter.absorb(cohort.end - cohort.start, cohort.halves.0, cohort.halves.1);
+            moving.scatter.absorb(cohort.end - cohort.start, cohort.halves, cohort.targets);
             for comparison in comparisons.iter_mut() {
                 let window = cohort.window(comparison.reference);
                 comparison.judge(&window, &moving.scatter);

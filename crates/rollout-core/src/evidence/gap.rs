@@ -89,6 +89,8 @@ impl GapState {
         let sides = Sides { guardrail, bad: &gap.bad, total: &gap.total };
         let census = read(&lens.scope, &sides, gap)?;
         let (mut counted, mut problem, mut bad_exists) = (Vec::new(), None, false);
+        // Of stable and of the candidate, in the group that most of them have users of.
+        let mut targets = (0, 0);
         for (group, value) in self.moving.groups.iter_mut().zip(&gap.groups) {
             let part = Part { label: &gap.label, pick: Pick::Only(value), present: &census.present, from_zero: false };
             let scope = Scope { part: Some(part), ..lens.scope };
@@ -104,6 +106,7 @@ impl GapState {
                 }
             };
             let (stable, candidate) = (count(&mut group.stable, Role::Stable), count(&mut group.candidate, Role::Candidate));
+            targets = (targets.0.max(stable.targets), targets.1.max(candidate.targets));
             counted.push((Window::new(stable.tally(), candidate.tally()), stable.halves));
         }
         let problem =
@@ -114,7 +117,7 @@ impl GapState {
                 sum.1 += halves.1;
                 sum
             });
-            self.moving.scatter.absorb(times.seconds(), halves.0, halves.1);
+            self.moving.scatter.absorb(times.seconds(), halves, targets);
             let counts: Vec<Window> = counted.into_iter().map(|(counts, _)| counts).collect();
             self.fold(times, &counts, problem.is_none());
         }

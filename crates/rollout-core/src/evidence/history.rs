@@ -86,7 +86,7 @@ impl History {
             let sides = Sides { guardrail, bad, total };
             let Ok(count) = remembered.counter.count(&scope, &sides, Role::Stable) else { continue };
             if count.problem.is_none() {
-                remembered.scatter.absorb(seconds, count.halves.0, count.halves.1);
+                remembered.scatter.absorb(seconds, count.halves, (count.targets, 0));
                 remembered.course.absorb(seconds, count.tally());
                 remembered.champion += count.tally();
             }

@@ -105,7 +105,7 @@ impl LabelCounts {
         let of_tick = Asked { candidate: asked(&candidate), stable: asked(&stable), whole };
         let (candidate, stable) = (candidate?, stable?);
         if active {
-            self.moving.scatter.absorb(times.seconds(), stable.halves.0, stable.halves.1);
+            self.moving.scatter.absorb(times.seconds(), stable.halves, (stable.targets, candidate.targets));
             let judged = if whole { times.judged } else { 0.0 };
             self.fold(lens.window, times, Window::new(stable.tally(), candidate.tally()), judged);
         }

@@ -23,6 +23,12 @@ pub(super) struct Scatter {
     /// `None` where the champion's past is not known, or shows none.
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     shocks: Option<Box<Shocks>>,
+    /// Targets in what is compared with itself, summed over the seconds for which it was looked at, and these seconds.
+    #[serde(rename = "g", default)]
+    group: (f64, f64),
+    /// Targets of the champion and of the candidate when they were last seen.
+    #[serde(rename = "f", default)]
+    targets: (f64, f64),
 }
 
 /// Running sums at one scale.
@@ -96,11 +102,26 @@ impl Scale {
 }
 
 impl Scatter {
-    /// Adds the champion's counts of one tick, by halves of its pods.
-    pub(super) fn absorb(&mut self, seconds: f64, half_a: Tally, half_b: Tally) {
+    /// Adds the champion's counts of one tick, by halves of its targets; with how many the champion and the candidate have, 0 where that is not known.
+    pub(super) fn absorb(&mut self, seconds: f64, halves: (Tally, Tally), (champion, candidate): (usize, usize)) {
         for (scale, length) in self.scales.iter_mut().zip(SCALES) {
-            scale.absorb(seconds, (half_a, half_b), length);
+            scale.absorb(seconds, halves, length);
         }
+        if champion > 0 {
+            self.group.0 += seconds * (champion as f64 / 2.0).max(1.0);
+            self.group.1 += seconds;
+            self.targets.0 = champion as f64;
+        }
+        if candidate > 0 {
+            self.targets.1 = candidate as f64;
+        }
+    }
+
+    /// How many times fewer targets than the groups that were compared the champion and the candidate have; at least 1.
+    fn fewer(&self) -> (f64, f64) {
+        let (sum, seconds) = self.group;
+        let of = |targets: f64| if seconds > 0.0 && targets > 0.0 { (sum / seconds / targets).max(1.0) } else { 1.0 };
+        (of(self.targets.0), of(self.targets.1))
     }
 
     /// Adds what was seen at another time; nothing of the two is compared across the break.
@@ -112,6 +133,8 @@ impl Scatter {
             scale.windows += other.windows;
             scale.pooled += other.pooled;
         }
+        self.group.0 += other.group.0;
+        self.group.1 += other.group.1;
     }
 
     /// Takes over which shocks of whole arms are known.
@@ -136,7 +159,9 @@ impl Scatter {
     /// φ of a window of this length; at least 1, and 1 until enough was seen.
     pub(super) fn phi(&self, window: &Window, seconds: f64) -> f64 {
         let of_arms = self.shocks.as_ref().map_or(1.0, |shocks| shocks.phi(window, seconds));
-        self.estimates().map(|(scale, estimate)| phi_at(scale, &estimate, window, seconds)).fold(of_arms, f64::max)
+        let (champion, candidate) = self.fewer();
+        let of_arm = |estimate: Overdispersion| (estimate.of_fewer_targets(champion), estimate.of_fewer_targets(candidate));
+        self.estimates().map(|(scale, estimate)| phi_at(scale, &of_arm(estimate), window, seconds)).fold(of_arms, f64::max)
     }
 
     /// What each scale says, with its length in seconds.
@@ -156,13 +181,13 @@ impl Scatter {
     }
 }
 
-/// φ of a window of this length, of what wobbles together for as long as `scale`.
+/// φ of a window of this length, of what wobbles together for as long as `scale`, as each arm does.
 ///
 /// What wobbles together for so long also holds together all the windows inside it, so the estimate is taken at the counts that a window as long as
 /// the scale would have: the windows inside it then carry, all together, no more evidence than that one would.
-pub(super) fn phi_at(scale: f64, estimate: &Overdispersion, window: &Window, seconds: f64) -> f64 {
+pub(super) fn phi_at(scale: f64, (champion, candidate): &(Overdispersion, Overdispersion), window: &Window, seconds: f64) -> f64 {
     let stretch = if seconds > 0.0 { scale / seconds } else { 1.0 };
-    estimate.phi(window.champion.total * stretch, window.candidate.total * stretch)
+    champion.phi_beside(candidate, window.champion.total * stretch, window.candidate.total * stretch)
 }
 
 /// Splits targets into two halves by a hash of their names: every second in the hash's order, so that two pods never share a half.
@@ -199,7 +224,7 @@ mod tests {
     fn wobbling(minutes: u32) -> Scatter {
         let mut scatter = Scatter::default();
         for (a, b) in rows(minutes) {
-            scatter.absorb(60.0, a, b);
+            scatter.absorb(60.0, (a, b), (2, 2));
         }
         scatter
     }
@@ -209,7 +234,7 @@ mod tests {
         let rows = rows(30);
         let mut scatter = Scatter::default();
         for (a, b) in &rows {
-            scatter.absorb(60.0, *a, *b);
+            scatter.absorb(60.0, (*a, *b), (2, 2));
         }
         let short: Vec<Halves> = rows.iter().map(|(a, b)| Halves { a: *a, b: *b }).collect();
         let long: Vec<Halves> = short
@@ -235,7 +260,7 @@ mod tests {
         let rows: Vec<Tally> = rows(40).into_iter().map(|(a, _)| a).collect();
         let mut scatter = Scatter::default();
         for a in &rows {
-            scatter.absorb(60.0, *a, Tally::default());
+            scatter.absorb(60.0, (*a, Tally::default()), (1, 1));
         }
         let long: Vec<Tally> = rows
             .chunks(5)
@@ -266,10 +291,39 @@ mod tests {
     fn a_single_pods_way_through_the_day_is_no_wobble() {
         let mut alone = Scatter::default();
         for minute in 0..600_u32 {
-            alone.absorb(60.0, Tally::new((48.0 + 0.1 * f64::from(minute)).round(), 600.0), Tally::default());
+            alone.absorb(60.0, (Tally::new((48.0 + 0.1 * f64::from(minute)).round(), 600.0), Tally::default()), (1, 1));
         }
         let phi = alone.phi(&sized(600.0, 600.0), 60.0);
         assert!(phi < 1.1, "{phi}");
+    }
+
+    #[test]
+    fn one_pod_beside_eight_wobbles_as_four_times_one_of_their_halves() {
+        let mut scatter = wobbling(30);
+        let window = sized(2700.0, 300.0);
+        let alike = scatter.phi(&window, 300.0);
+        scatter.group = (4.0, 1.0);
+        scatter.targets.0 = 8.0;
+        for (candidate, times) in [(1, 4.0), (2, 2.0), (4, 1.0), (8, 1.0)] {
+            scatter.targets.1 = f64::from(candidate);
+            let estimate = scatter.estimates().nth(1).unwrap().1;
+            let expected = estimate.phi_beside(&Overdispersion { icc: estimate.icc * times, ..estimate }, 2700.0, 300.0);
+            let phi = scatter.phi(&window, 300.0);
+            assert!((phi - expected).abs() < 1e-9 && phi >= alike, "{candidate} pods: {phi}, not {expected}");
+        }
+        assert!(scatter.phi(&window, 300.0) - alike < 1e-9, "as many pods as the champion's need no more patience than before");
+    }
+
+    #[test]
+    fn a_champion_that_had_eight_pods_and_has_one_wobbles_more_than_it_did() {
+        let mut before = Scatter::default();
+        for (a, b) in rows(30) {
+            before.absorb(60.0, (a, b), (8, 0));
+        }
+        let mut now = Scatter::default();
+        now.add(&before);
+        now.absorb(1.0, (Tally::new(0.0, 5.0), Tally::default()), (1, 1));
+        assert!((now.fewer().0 - 4.0).abs() < 0.01, "{:?}", now.fewer());
     }
 
     #[test]

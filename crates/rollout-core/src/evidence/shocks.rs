@@ -115,7 +115,8 @@ impl Shocks {
 impl Shock {
     /// φ of a window of this length, when only a share of the shock counts.
     fn phi(&self, window: &Window, seconds: f64, share: f64) -> f64 {
-        phi_at(self.length, &Overdispersion { icc: self.known.icc * share, ..self.known }, window, seconds)
+        let shared = Overdispersion { icc: self.known.icc * share, ..self.known };
+        phi_at(self.length, &(shared, shared), window, seconds)
     }
 }
 
