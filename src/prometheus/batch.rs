@@ -24,7 +24,7 @@ use super::server::{Server, ServerError};
 /// Requests in flight per server, when nothing else is said.
 const DEFAULT_CONCURRENCY: usize = 16;
 /// Requests for history in flight per server beside them: it is long, and what is asked at instants and between them must find a server that has time for it.
-const HISTORY_CONCURRENCY: usize = 2;
+const HISTORY_CONCURRENCY: usize = 4;
 /// Least time between two tries on a server that is down.
 const REST: Duration = Duration::from_millis(900);
 /// So many failures in a row, and the rest of a gathering is not sent.

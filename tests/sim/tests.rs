@@ -104,9 +104,13 @@ fn of_many_that_fail_together_every_route_is_written_before_any_of_them_is_put_o
         let world = lock(&sim.world);
         names.iter().all(|name| world.store.get(OBJECTS, NAMESPACE, name).is_some_and(|found| holds(found)))
     };
-    names.iter().for_each(|name| sim.apply(&rollout_of(name, "a")));
+    for name in &names {
+        sim.apply(&rollout_of(name, "a"));
+    }
     assert!(sim.until(TimeDelta::minutes(3), |sim| all(sim, &|found| ready(found).1 == "Promoted")), "{}", sim.story());
-    names.iter().for_each(|name| sim.apply(&rollout_of(name, name)));
+    for name in &names {
+        sim.apply(&rollout_of(name, name));
+    }
     let on_trial = |sim: &Sim| names.iter().all(|name| share(&lock(&sim.world), &(NAMESPACE.to_owned(), name.clone()), name) == 5);
     assert!(sim.until(TimeDelta::minutes(1), on_trial), "{}", sim.story());
     sim.run_for(TimeDelta::seconds(10));
