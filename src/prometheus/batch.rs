@@ -23,8 +23,6 @@ use super::server::{Server, ServerError};
 
 /// Requests in flight per server, when nothing else is said.
 const DEFAULT_CONCURRENCY: usize = 16;
-/// Requests for history in flight per server beside them: it is long, and what is asked at instants and between them must find a server that has time for it.
-const HISTORY_CONCURRENCY: usize = 4;
 /// Least time between two tries on a server that is down.
 const REST: Duration = Duration::from_millis(900);
 /// So many failures in a row, and the rest of a gathering is not sent.
@@ -64,8 +62,6 @@ struct Link {
     /// Labels in the answers about instants.
     labels: Labels,
     permits: Semaphore,
-    /// Those for history, apart from the others.
-    history: Semaphore,
     rest: Duration,
     health: Mutex<Health>,
 }
@@ -187,7 +183,6 @@ impl Servers {
             },
             labels: Labels::nameless(),
             permits: Semaphore::new(self.concurrency),
-            history: Semaphore::new(HISTORY_CONCURRENCY.min(self.concurrency)),
             rest: self.rest,
             health: Mutex::default(),
         });
@@ -226,11 +221,7 @@ impl Link {
 
     async fn ask(&self, query: &Query, tally: &Tally, span: Span) -> Reading {
         // The semaphore is never closed, so an error here cannot happen; going on without a permit is the harmless reading of it.
-        let permits = match span {
-            Span::Instant { .. } => &self.permits,
-            Span::History { .. } => &self.history,
-        };
-        let _permit = permits.acquire().await.ok();
+        let _permit = self.permits.acquire().await.ok();
         if let Some(reason) = tally.hopeless() {
             tally.failed.fetch_add(1, Ordering::Relaxed);
             return Reading::Failed(reason);

@@ -363,21 +363,3 @@ async fn history_with_a_hole_is_no_history() {
     let readings = servers().history(&server, &BTreeSet::from([query("up")]), instant(1_700_000_000), instant(1_700_018_000)).await;
     assert!(matches!(&readings[&query("up")], Reading::Failed(_)));
 }
-
-#[tokio::test]
-async fn history_leaves_the_server_time_for_what_is_asked_at_instants() {
-    let (server, seen) = serve(Duration::from_millis(300), |_| matrix("")).await;
-    let servers = servers();
-    let many = (0..8).map(|number| Query::new(format!("requests_{number}_total"))).collect();
-    let at = DateTime::UNIX_EPOCH + TimeDelta::days(1);
-    let history = servers.history(&server, &many, at - TimeDelta::minutes(30), at);
-    let instant = async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        one(&servers, &server).await;
-        lock(&seen).hits.len()
-    };
-    let (_, sent) = tokio::join!(history, instant);
-    let most = lock(&seen).most_in_flight;
-    assert_eq!(most, HISTORY_CONCURRENCY + 1);
-    assert!(sent < 9, "it waited for all of the history");
-}
