@@ -26,7 +26,7 @@ use crate::stories::{NAMESPACE, Sim, home, ready, rollout, rollout_of, share};
 use crate::world::lock;
 
 /// Rollouts of an ordinary run.
-const ROLLOUTS: usize = 1000;
+const ROLLOUTS: usize = 5000;
 /// Rollouts of a nightly run.
 const NIGHTLY: usize = 100_000;
 
