@@ -77,23 +77,28 @@ async fn wait_for(ctx: &Context, next: fn(&Tracker, DateTime<Utc>) -> Option<Dat
 pub async fn tick(ctx: &Arc<Context>, at: DateTime<Utc>) {
     let gathered = gather(ctx, ctx.tracker.questions(at), at).await;
     let now = ctx.clock.now();
+    let judged = gathered.iter().flat_map(|(server, answers)| ctx.tracker.absorb(server, at, now, |watched| own(answers, watched)));
+    let judged = judged.collect();
+    act_on(ctx, judged, now);
+    ctx.servers.retain(&ctx.tracker.servers());
+    ctx.metrics.prometheus(ctx.servers.snapshots().into_iter().map(|server| (server.address, server.up)));
+}
+
+/// What must go goes, and where something changed the reconciler looks.
+fn act_on(ctx: &Arc<Context>, judged: Vec<Outcome>, now: DateTime<Utc>) {
     let mut failed = Vec::new();
-    for (server, answers) in &gathered {
-        for outcome in ctx.tracker.absorb(server, at, now, |watched| own(answers, watched)) {
-            outcome.unmeasurable.iter().for_each(|reason| ctx.metrics.unmeasurable(reason));
-            if outcome.panicked {
-                ctx.metrics.panicked("instant");
-            }
-            if outcome.failure.is_some() {
-                failed.push(outcome);
-            } else if outcome.wake {
-                ctx.wake(&outcome.key);
-            }
+    for outcome in judged {
+        outcome.unmeasurable.iter().for_each(|reason| ctx.metrics.unmeasurable(reason));
+        if outcome.panicked {
+            ctx.metrics.panicked("instant");
+        }
+        if outcome.failure.is_some() {
+            failed.push(outcome);
+        } else if outcome.wake {
+            ctx.wake(&outcome.key);
         }
     }
     escape(ctx, failed, now);
-    ctx.servers.retain(&ctx.tracker.servers());
-    ctx.metrics.prometheus(ctx.servers.snapshots().into_iter().map(|server| (server.address, server.up)));
 }
 
 /// One look between instants at every exposed rollout whose turn it is.
@@ -207,7 +212,7 @@ fn next_piece(piece: TimeDelta, samples: usize) -> TimeDelta {
 }
 
 /// Reads the history of many rollouts at once, server by server and piece by piece, so that a restart costs one reading and not one each.
-async fn replay(ctx: &Context, mut lot: Lot) {
+async fn replay(ctx: &Arc<Context>, mut lot: Lot) {
     let to = ctx.clock.now() - INGESTION;
     let mut servers: BTreeMap<Server, Vec<&mut Behind>> = BTreeMap::new();
     for one in &mut lot.members {
@@ -217,7 +222,8 @@ async fn replay(ctx: &Context, mut lot: Lot) {
         replay_from(ctx, &server, &mut members, to).await;
     }
     info!(rollouts = lot.members.len(), %to, "evidence rebuilt from Prometheus");
-    ctx.tracker.caught_up(&lot);
+    let now = ctx.clock.now();
+    act_on(ctx, ctx.tracker.caught_up(&lot, now), now);
 }
 
 async fn replay_from(ctx: &Context, server: &Server, members: &mut [&mut Behind], to: DateTime<Utc>) {

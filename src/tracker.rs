@@ -267,10 +267,8 @@ impl Tracker {
                 let asked = Evidence::queries(&tracked.watched.plan, &tracked.watched.arms);
                 asked.iter().all(|query| readings.contains_key(query)).then(|| tracked.fold(at, now, &readings)).flatten()
             });
-            let panicked = folded.as_ref().err().map(|panicked| tracked.begin_anew(at, panicked)).is_some();
-            let Some((failure, wake)) = folded.unwrap_or(Some((None, true))) else { continue };
-            let (key, watched) = (key.clone(), Arc::clone(&tracked.watched));
-            outcomes.push(Outcome { key, watched, failure, wake, panicked, unmeasurable: tracked.unmeasurable() });
+            let Some(judged) = folded.transpose() else { continue };
+            outcomes.push(tracked.outcome(key, judged, at));
         }
         outcomes
     }
@@ -388,16 +386,28 @@ impl Tracker {
         }
     }
 
-    /// The history of a lot is folded in: its rollouts are judged at instants again.
-    pub fn caught_up(&self, lot: &Lot) {
+    /// The history of a lot is folded in: its rollouts are judged now, since the next instant may be a minute away, and then at instants again.
+    pub fn caught_up(&self, lot: &Lot, now: DateTime<Utc>) -> Vec<Outcome> {
         let mut rollouts = self.lock();
+        let mut outcomes = Vec::new();
         for one in &lot.members {
-            if let Some(tracked) = rollouts.get_mut(&one.key) {
-                tracked.catching_up = false;
+            let Some(tracked) = rollouts.get_mut(&one.key) else { continue };
+            tracked.catching_up = false;
+            if tracked.watched.identity != one.watched.identity {
+                continue;
             }
+            let known = tracked.judgement.clone();
+            let judged = contained(|| tracked.judge(now));
+            if tracked.is_behind(now) && matches!(judged, Ok((None, _))) {
+                // What was read so late can send users back. Whether more may come is decided when nothing is missing.
+                tracked.judgement = known;
+                continue;
+            }
+            outcomes.push(tracked.outcome(&one.key, judged, now));
         }
         let [near, far] = &self.replaying;
         (if lot.far { far } else { near }).store(false, Ordering::Release);
+        outcomes
     }
 
     /// Whether this rollout waits for the history that is being read for others, to be the next.

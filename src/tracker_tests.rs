@@ -202,7 +202,7 @@ fn rollouts_with_a_gap_are_read_together_and_those_with_days_apart() {
     let judged = tracker.absorb(&server, time(2_000), time(2_000), |_| Arc::clone(&answers));
     let judged: Vec<&str> = judged.iter().map(|outcome| outcome.key.name.as_str()).collect();
     assert_eq!(judged, ["new"], "nothing is judged over the gap that is about to be read");
-    tracker.caught_up(&lots[0]);
+    tracker.caught_up(&lots[0], time(2_000));
     assert_eq!(names(&tracker.behind(time(2_000)))[0], ["late", "minute", "minutes"], "the far one is still being read");
 }
 
@@ -223,9 +223,33 @@ fn history_in_pieces_is_folded_as_if_it_had_been_live() {
         whole.absorb(&one.server, time(at), time(at), |_| readings(at - 10));
         pieces.replayed(&mut lot[0].members[0], time(at), &readings(at - 10));
     }
-    pieces.caught_up(&lot[0]);
+    pieces.caught_up(&lot[0], time(0));
     let evidence = |tracker: &Tracker| tracker.lock()[&key("digits")].evidence.clone();
     assert_eq!(evidence(&pieces), evidence(&whole));
+}
+
+#[test]
+fn what_was_missed_is_judged_as_soon_as_it_is_read_and_when_some_is_still_missing_only_harm_counts() {
+    let judged = |nan: f64, now: i64| {
+        let tracker = Tracker::default();
+        let mut one = watched("1s", 10);
+        one.identity.started = time(-60_000);
+        tracker.watch(&key("digits"), one.clone());
+        let mut lot = tracker.behind(time(0)).remove(0);
+        let (asked, _) = &ask(&tracker.lock(), |_| true, Evidence::queries)[&one.server];
+        let queries = Questions::from([(one.server.clone(), (asked.clone(), TimeDelta::zero()))]);
+        for second in -59..=0 {
+            let seen = if second < -30 { 0.0 } else { nan };
+            tracker.replayed(&mut lot.members[0], time(second * 1_000), &answers(&queries, time(second * 1_000 - 10), seen));
+        }
+        let outcomes = tracker.caught_up(&lot, time(now));
+        let gone = outcomes.iter().filter_map(|outcome| outcome.failure.as_ref()).map(|failure| failure.reason.clone()).next();
+        (gone, tracker.judgement(&key("digits"), &one.identity).is_some())
+    };
+    assert_eq!(judged(0.0, 30), (None, true), "it need not wait for the next instant");
+    assert_eq!(judged(1.0, 30), (Some("TripwireCrossed".to_owned()), true));
+    assert_eq!(judged(0.0, 60_000), (None, false), "nothing is said about a minute that nobody has read yet");
+    assert_eq!(judged(1.0, 60_000), (Some("TripwireCrossed".to_owned()), true));
 }
 
 #[test]
@@ -347,7 +371,7 @@ fn a_weight_that_took_effect_while_nobody_watched_is_no_wrong_split() {
     };
     let readings: Readings = queries.into_iter().map(|query| (query.clone(), reading(&query))).collect();
     tracker.replayed(&mut lot.members[0], time(290_000), &readings);
-    tracker.caught_up(&lot);
+    tracker.caught_up(&lot, time(290_000));
     tracker.absorb(&raised.server, time(291_000), time(291_000), |_| Arc::new(readings.clone()));
     let judgement = tracker.judgement(&key("a"), &raised.identity).unwrap().0;
     assert!(judgement.realised_share.is_some_and(|share| (share - 25.0).abs() < 1.0), "{:?}", judgement.realised_share);

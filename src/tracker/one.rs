@@ -10,7 +10,7 @@ use rollout_core::verdict::{Failure, Judgement, Overall, Verdict};
 use rollout_core::weights::Exposure;
 use tracing::warn;
 
-use super::{Watched, between, is_due, is_multiple};
+use super::{Key, Outcome, Watched, between, is_due, is_multiple};
 use crate::contain::Panicked;
 
 #[derive(Debug)]
@@ -140,6 +140,19 @@ impl Tracked {
             return None;
         }
         self.advance(at, readings);
+        Some(self.judge(now))
+    }
+
+    /// What being judged at `at` changed, or that it panicked: then the evidence begins anew.
+    pub fn outcome(&mut self, key: &Key, judged: Result<(Option<Failure>, bool), Panicked>, at: DateTime<Utc>) -> Outcome {
+        let panicked = judged.as_ref().err().map(|panicked| self.begin_anew(at, panicked)).is_some();
+        let (failure, wake) = judged.unwrap_or((None, true));
+        let (key, watched) = (key.clone(), Arc::clone(&self.watched));
+        Outcome { key, watched, failure, wake, panicked, unmeasurable: self.unmeasurable() }
+    }
+
+    /// Judges what is known: what must go now, and whether the reconciler should look.
+    pub fn judge(&mut self, now: DateTime<Utc>) -> (Option<Failure>, bool) {
         let watched = &self.watched;
         let moment = Moment {
             now,
@@ -160,7 +173,7 @@ impl Tracked {
             || !matches!(judgement.overall, Overall::Hold(_))
             || self.judgement.as_ref().is_none_or(|old| verdicts(old) != verdicts(&judgement));
         self.judgement = Some(judgement);
-        Some((failure, wake))
+        (failure, wake)
     }
 }
 
