@@ -116,7 +116,7 @@ DEFECTS = [
     ("finalizer-stays", "L3", CRASHES, "crates/rollout-core/src/decide/settled/release.rs",
      "    draft.then.push(Write::Finalizer(false));\n", "    if !DEFECT {\n        draft.then.push(Write::Finalizer(false));\n    }\n"),
     ("writes-when-nothing-changed", "L1 nothing to do, nothing written", GOOD, "src/act.rs",
-     "    if decision.status != seen.observed.status {\n        write_status", "    if DEFECT || decision.status != seen.observed.status {\n        write_status"),
+     "    if decision.status != seen.observed.status {\n        if ctx.lane", "    if DEFECT || decision.status != seen.observed.status {\n        if ctx.lane"),
     ("time-in-the-status", "S16 bounded writes", GOOD, "src/reconcile.rs",
      "    say(key, &seen, &decision);\n",
      "    if DEFECT {\n        decision.status.display.next_check = ctx.clock.now().to_rfc3339();\n    }\n    say(key, &seen, &decision);\n"),
