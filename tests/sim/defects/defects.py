@@ -51,7 +51,7 @@ DEFECTS = [
      "    if live > running.intent && DEFECT {\n        draft.status.attempt = Some(Attempt { intent: live, ..running.clone() });\n"
      "        return Some(Situation::Running(\"as edited\".into()));\n    }\n    if live > running.intent {\n"),
     ("tripped-pods-are-overlooked", "FAILED", "a_candidate_that_is_killed", "src/workload/view.rs",
-     "cause::tripped(pods.iter().copied()).unzip()", "cause::tripped(pods.iter().copied()).filter(|_| !DEFECT).unzip()"),
+     "cause::tripped(pods.iter().copied())", "cause::tripped(pods.iter().copied().filter(|_| !DEFECT))"),
     ("the-dead-keep-their-users", "L2 nobody stays where nobody answers", SEEDS, "crates/rollout-core/src/decide/attempt/safety.rs",
      "    if let Some(tripped) = draft.tripped(&candidate.revision) {\n",
      "    if let Some(tripped) = draft.tripped(&candidate.revision).filter(|_| !DEFECT) {\n"),
