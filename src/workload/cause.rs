@@ -42,8 +42,7 @@ pub type Tripped = (Option<Cause>, Option<DateTime<Utc>>);
 
 /// What must never happen to a candidate: a container killed for memory, or one that crashes again and again. The latest, and when it was.
 pub(super) fn tripped<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Tripped {
-    // What has no time goes on now: nothing is later.
-    let mut found: Vec<(Option<Reverse<DateTime<Utc>>>, u8, &str, Cause)> = Vec::new();
+    let mut found = Vec::new();
     for pod in pods {
         for status in statuses(pod) {
             let container = format!("pod {}, container {}", name(pod), status.name);
@@ -56,6 +55,7 @@ pub(super) fn tripped<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Tripped {
             }
         }
     }
+    // What has no time goes on now: nothing is later.
     let latest = found.into_iter().min_by_key(|(at, rank, pod, _)| (*at, *rank, *pod));
     latest.map_or((None, None), |(at, _, _, cause)| (Some(cause), at.map(|at| at.0)))
 }
