@@ -96,10 +96,10 @@ pub async fn act(ctx: &Context, seen: &Seen, decision: &Decision) -> Result<Prog
     for write in &decision.first {
         perform(ctx, seen, write, &mut version).await?;
     }
-    if decision.status != seen.observed.status && ctx.lane.is_busy() {
-        return Ok(Progress::PutOff);
-    }
     if decision.status != seen.observed.status {
+        if ctx.lane.is_busy() {
+            return Ok(Progress::PutOff);
+        }
         write_status(ctx, seen, &decision.status, &mut version).await?;
     }
     // Events tell of transitions that are on record now.

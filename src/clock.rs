@@ -81,11 +81,11 @@ impl Tenure {
 
     /// When it began, by the clock as it is now.
     pub fn since(&self) -> DateTime<Utc> {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.0.jump().is_some() {
-            since.1 = since.0.last.0;
+        let (watchdog, since) = &mut *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if watchdog.jump().is_some() {
+            *since = watchdog.last.0;
         }
-        since.1
+        *since
     }
 }
 

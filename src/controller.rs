@@ -179,18 +179,7 @@ fn context(
 async fn control(ctx: Arc<Context>, wakes: Wakes, readiness: Readiness) {
     let (store, writer) = reflector::store();
     ctx.stores.set_rollouts(store.clone());
-    let filled = Arc::clone(&ctx);
-    tokio::spawn(async move {
-        loop {
-            match tokio::time::timeout(FILL_TIMEOUT, filled.stores.fill()).await {
-                Ok(Ok(())) => return readiness.ready(),
-                Ok(Err(error)) => return error!(%error, "a watch ended before it was filled"),
-                Err(_) => {
-                    error!("the watches were not filled within {} s; may the operator list what its role names?", FILL_TIMEOUT.as_secs());
-                }
-            }
-        }
-    });
+    tokio::spawn(fill(Arc::clone(&ctx), readiness));
     let config = watcher::Config::default().timeout(60).page_size(50);
     let namespaces = ctx.config.namespaces();
     let mut roster = Roster::new(store.clone(), &namespaces);
@@ -240,6 +229,17 @@ async fn control(ctx: Arc<Context>, wakes: Wakes, readiness: Readiness) {
             }
         })
         .await;
+}
+
+/// Says that it is ready once the watches are filled.
+async fn fill(ctx: Arc<Context>, readiness: Readiness) {
+    loop {
+        match tokio::time::timeout(FILL_TIMEOUT, ctx.stores.fill()).await {
+            Ok(Ok(())) => return readiness.ready(),
+            Ok(Err(error)) => return error!(%error, "a watch ended before it was filled"),
+            Err(_) => error!("the watches were not filled within {} s; may the operator list what its role names?", FILL_TIMEOUT.as_secs()),
+        }
+    }
 }
 
 /// Waits per object after errors in a row, so that one broken object never holds up another.

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::api::{EvaluationPolicy, ModelRollout};
 use crate::client::{CALL_TIMEOUT, CallError, timed};
-use crate::context::Context;
+use crate::context::{Context, owner};
 use crate::gateway::{self, GatewayError};
 use crate::stores::WatchEnded;
 use crate::tracker::Key;
@@ -154,16 +154,23 @@ pub async fn recount(ctx: &Context, seen: &mut Seen, decision: &Decision) -> Res
         _ => None,
     });
     let Some(revision) = raised else { return Ok(false) };
+    let owner = owner(&seen.observed);
     let observed = &mut seen.observed;
     let foreign = seen.foreign.get(&revision).and_then(|one| one.service.as_ref());
     let service = foreign.map_or_else(|| workload::child_name(&observed.name, &revision), |service| service.name_any());
     let Some(view) = observed.workloads.get_mut(&revision) else { return Ok(false) };
     let policies: Api<EvaluationPolicy> = Api::namespaced(ctx.client.clone(), &observed.namespace);
     let name = observed.spec.policy_ref.name.clone();
-    let owner = Owner { namespace: observed.namespace.clone(), name: observed.name.clone(), uid: observed.uid.clone() };
+    let tripped_now = async {
+        match foreign {
+            None => workload::tripped_now(&ctx.client, &owner, &revision).await.map_err(ObserveError::from),
+            // They were listed for this very look.
+            Some(_) => Ok(Tripped::default()),
+        }
+    };
     let (live, (tripped, tripped_at), named) = tokio::try_join!(
         workload::ready_now(&ctx.client, &observed.namespace, &service).map_err(ObserveError::from),
-        tripped_now(ctx, &owner, &revision, foreign.is_none()),
+        tripped_now,
         timed(CALL_TIMEOUT, policies.get_opt(&name))
             .map_err(|source| ObserveError::Call { object: format!("EvaluationPolicy {name}"), source }),
     )?;
@@ -180,12 +187,6 @@ pub async fn recount(ctx: &Context, seen: &mut Seen, decision: &Decision) -> Res
         (observed.policy, seen.policy) = (policy, found);
     }
     Ok(fewer || failed || other)
-}
-
-/// What the pods of a revision have tripped by now; of a revision that the user runs they were listed for this very look.
-async fn tripped_now(ctx: &Context, owner: &Owner, revision: &RevisionId, ours: bool) -> Result<Tripped, ObserveError> {
-    let pods = if ours { workload::pods_now(&ctx.client, owner, revision).await? } else { Vec::new() };
-    Ok(workload::tripped(&pods))
 }
 
 /// The policy as the decision sees it, and the spec in force: the pinned one when the object is gone mid-attempt.

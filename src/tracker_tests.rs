@@ -80,6 +80,18 @@ fn answers(of: &Questions, at: DateTime<Utc>, nan: f64) -> Arc<Readings> {
     Arc::new(of.values().flat_map(|(asked, _)| asked.values().flatten()).map(|query| (query.clone(), answer(query))).collect())
 }
 
+/// One instant for every rollout on the server, scraped a moment before.
+fn absorb(tracker: &Tracker, at: DateTime<Utc>, nan: f64) -> Vec<Outcome> {
+    let readings = answers(&tracker.questions(at), at - TimeDelta::milliseconds(10), nan);
+    tracker.absorb(&watched("1s", 10).server, at, at, |_| Arc::clone(&readings))
+}
+
+/// One glance at all that are glanced at now.
+fn glance(tracker: &Tracker, at: DateTime<Utc>, nan: f64) -> Vec<Outcome> {
+    let readings = answers(&tracker.glances(at), at - TimeDelta::milliseconds(10), nan);
+    tracker.glance(&watched("1s", 10).server, at, |_| Arc::clone(&readings))
+}
+
 #[test]
 fn instants_are_multiples_of_the_interval_since_the_epoch() {
     let at = DateTime::from_timestamp_millis(15_000).unwrap();
@@ -146,12 +158,10 @@ fn a_crossing_between_instants_sends_one_rollback_and_whoever_decides_next_knows
     let watched = watched("1s", 10);
     tracker.watch(&key("digits"), watched.clone());
     for second in [1_000, 2_000] {
-        let answers = answers(&tracker.questions(time(second)), time(second - 10), 0.0);
-        let outcomes = tracker.absorb(&watched.server, time(second), time(second), |_| Arc::clone(&answers));
+        let outcomes = absorb(&tracker, time(second), 0.0);
         assert!(outcomes.iter().all(|outcome| outcome.failure.is_none()), "{outcomes:?}");
     }
-    let good = answers(&tracker.glances(time(2_250)), time(2_240), 0.0);
-    assert!(tracker.glance(&watched.server, time(2_250), |_| Arc::clone(&good)).is_empty());
+    assert!(glance(&tracker, time(2_250), 0.0).is_empty());
     let bad = answers(&tracker.glances(time(2_500)), time(2_490), 1.0);
     let outcomes = tracker.glance(&watched.server, time(2_500), |_| Arc::clone(&bad));
     assert_eq!(outcomes.iter().map(|o| o.failure.as_ref().unwrap().reason.as_str()).collect::<Vec<_>>(), ["TripwireCrossed"]);
@@ -165,17 +175,14 @@ fn a_crossing_between_instants_sends_one_rollback_and_whoever_decides_next_knows
 #[test]
 fn a_crossing_is_seen_while_minutes_of_history_are_being_read() {
     let tracker = Tracker::default();
-    let watched = watched("1s", 10);
-    tracker.watch(&key("digits"), watched.clone());
+    tracker.watch(&key("digits"), watched("1s", 10));
     for second in [1_000, 2_000] {
-        let answers = answers(&tracker.questions(time(second)), time(second - 10), 0.0);
-        tracker.absorb(&watched.server, time(second), time(second), |_| Arc::clone(&answers));
+        absorb(&tracker, time(second), 0.0);
     }
     assert_eq!(tracker.behind(time(60_000)).len(), 1);
     assert!(tracker.questions(time(60_000)).is_empty(), "it is not judged over the gap");
     for (at, value, crossings) in [(time(60_000), 0.0, 0), (time(60_250), 1.0, 1)] {
-        let seen = answers(&tracker.glances(at), at - TimeDelta::milliseconds(10), value);
-        assert_eq!(tracker.glance(&watched.server, at, |_| Arc::clone(&seen)).len(), crossings, "{at}");
+        assert_eq!(glance(&tracker, at, value).len(), crossings, "{at}");
     }
     assert!(tracker.is_escaping(&key("digits")));
 }
@@ -197,9 +204,7 @@ fn rollouts_with_a_gap_are_read_together_and_those_with_days_apart() {
     late.identity.started = time(-60_000);
     tracker.watch(&key("late"), late);
     assert!(tracker.behind(time(2_000)).is_empty(), "what comes meanwhile waits and is read together next");
-    let answers = answers(&tracker.questions(time(2_000)), time(1_990), 0.0);
-    let server = Server::plain("http://p:9090").unwrap();
-    let judged = tracker.absorb(&server, time(2_000), time(2_000), |_| Arc::clone(&answers));
+    let judged = absorb(&tracker, time(2_000), 0.0);
     let judged: Vec<&str> = judged.iter().map(|outcome| outcome.key.name.as_str()).collect();
     assert_eq!(judged, ["new"], "nothing is judged over the gap that is about to be read");
     tracker.caught_up(&lots[0], time(2_000));
@@ -309,14 +314,9 @@ fn users_leave_a_candidate_whose_looks_panic_time_and_again() {
 fn a_candidate_is_judged_again_at_once_when_the_clock_is_put_back() {
     let tracker = Tracker::default();
     tracker.watch(&key("a"), watched("1s", 10));
-    let server = watched("1s", 10).server;
-    let absorb = |at: DateTime<Utc>, nan: f64| {
-        let readings = answers(&tracker.questions(at), at, nan);
-        tracker.absorb(&server, at, at, |_| Arc::clone(&readings)).into_iter().any(|outcome| outcome.failure.is_some())
-    };
-    absorb(time(900_000), 0.0);
-    absorb(time(901_000), 0.0);
-    let harm = (2..8).any(|second| absorb(time(second * 1_000), f64::from(u8::from(second > 4))));
+    let fails = |at: i64, nan: f64| absorb(&tracker, time(at), nan).iter().any(|outcome| outcome.failure.is_some());
+    assert!(!fails(900_000, 0.0) && !fails(901_000, 0.0));
+    let harm = (2..8).any(|second| fails(second * 1_000, f64::from(u8::from(second > 4))));
     assert!(harm, "harm is found before the clock shows again what it has shown");
 }
 
@@ -324,19 +324,14 @@ fn a_candidate_is_judged_again_at_once_when_the_clock_is_put_back() {
 fn time_that_only_the_clock_made_is_not_time_at_a_step() {
     let tracker = Tracker::default();
     tracker.watch(&key("a"), watched("15s", 10));
-    let server = watched("15s", 10).server;
-    let absorb = |at: DateTime<Utc>| {
-        let readings = answers(&tracker.questions(at), at, 0.0);
-        tracker.absorb(&server, at, at, |_| Arc::clone(&readings));
-    };
     let judged = || tracker.judgement(&key("a"), &watched("15s", 10).identity).map(|(judgement, _)| judgement.step_judged);
-    absorb(time(15_000));
-    absorb(time(30_000));
+    absorb(&tracker, time(15_000), 0.0);
+    absorb(&tracker, time(30_000), 0.0);
     tracker.clock_was_set(time(125_000));
     assert_eq!(judged(), None, "nothing is decided on what was judged by the old clock");
-    absorb(time(135_000));
+    absorb(&tracker, time(135_000), 0.0);
     assert!(judged().unwrap() <= TimeDelta::seconds(10), "{:?}", judged());
-    absorb(time(150_000));
+    absorb(&tracker, time(150_000), 0.0);
     assert!(judged().unwrap() <= TimeDelta::seconds(25), "{:?}", judged());
 }
 

@@ -1,4 +1,4 @@
-//! What the API server refuses before it looks at rules, in its own words: unknown fields, types, lengths, missing fields.
+//! What the API server refuses before it looks at rules, in its own words: unknown fields, types, lengths, missing fields; and the object without that.
 //! Does not evaluate rules; `rollout_core::validate` says the same as they do. Covers what the two definitions use, and nothing else.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 const NAME_PATTERN: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 
 /// What is found where a field has a name that is not known.
-pub const UNKNOWN: &str = "an unknown field";
+const UNKNOWN: &str = "an unknown field";
 
 /// What is expected where text is.
 pub const TEXT: &str = "a string";
@@ -37,6 +37,26 @@ pub fn check(schema: &Value, object: &Value) -> Vec<Refusal> {
         visit(schema, object, "", &mut found);
     }
     found
+}
+
+/// The object as it was probably meant, so that what else is wrong with it can be told: without unknown fields, and with text where a number or a
+/// yes stands in its place. `None` when nothing can be done.
+pub fn without_what_is_refused(object: &Value, refusals: &[Refusal]) -> Option<Value> {
+    let mut repaired = object.clone();
+    for refusal in refusals {
+        let pointer = format!("/{}", refusal.field.replace('[', "/").replace(']', "").replace('.', "/"));
+        match repaired.pointer_mut(&pointer) {
+            Some(field @ (Value::Number(_) | Value::Bool(_))) if refusal.expected == TEXT => *field = Value::from(field.to_string()),
+            Some(_) if refusal.found == UNKNOWN => {
+                let (parent, name) = pointer.rsplit_once('/')?;
+                if let Some(fields) = repaired.pointer_mut(parent).and_then(Value::as_object_mut) {
+                    fields.remove(name);
+                }
+            }
+            _ => {}
+        }
+    }
+    (repaired != *object).then_some(repaired)
 }
 
 static NULL: Value = Value::Null;

@@ -12,6 +12,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use rollout_core::decide::{Request, Verb};
 use rollout_core::revision;
 use rollout_core::status::{RequestStatus, Status};
+use rollout_core::words::instant;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -103,7 +104,7 @@ async fn ask(rollouts: &Rollouts, verb: Verb, args: &Args, tell: &mut (dyn FnMut
         candidate: subject.name().to_owned(),
         actor,
         reason: plain(&args.reason),
-        at: Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        at: instant(Utc::now()),
     };
     (report.id, report.candidate) = (request.id.clone(), request.candidate.clone());
     let text = serde_json::to_string(&request).unwrap_or_default();

@@ -229,7 +229,7 @@ fn alone<T: DeserializeOwned>(
     loop {
         let refusals = strict::check(schema, &value);
         blocked |= refusals.iter().any(|refusal| refusal.is_blocking);
-        let repaired = without_what_is_refused(&value, &refusals);
+        let repaired = strict::without_what_is_refused(&value, &refusals);
         add(problems, refusals.into_iter().map(|refusal| Problem::new(refusal.field, refusal.found, refusal.expected)));
         match repaired {
             Some(repaired) => value = repaired,
@@ -259,30 +259,6 @@ fn add(problems: &mut Vec<Problem>, more: impl IntoIterator<Item = Problem>) {
             Some(_) => {}
         }
     }
-}
-
-/// The object as it was probably meant, so that what else is wrong with it can be told: without unknown fields, and with text where a number or a
-/// yes stands in its place. `None` when nothing can be done.
-fn without_what_is_refused(value: &Value, refusals: &[strict::Refusal]) -> Option<Value> {
-    let mut repaired = value.clone();
-    for refusal in refusals {
-        let pointer = format!("/{}", refusal.field.replace('[', "/").replace(']', "").replace('.', "/"));
-        match repaired.pointer(&pointer) {
-            Some(Value::Number(_) | Value::Bool(_)) if refusal.expected == strict::TEXT => {
-                if let Some(field) = repaired.pointer_mut(&pointer) {
-                    *field = Value::from(field.to_string());
-                }
-            }
-            Some(_) if refusal.found == strict::UNKNOWN => {
-                let (parent, name) = pointer.rsplit_once('/')?;
-                if let Some(fields) = repaired.pointer_mut(parent).and_then(Value::as_object_mut) {
-                    fields.remove(name);
-                }
-            }
-            _ => {}
-        }
-    }
-    (repaired != *value).then_some(repaired)
 }
 
 /// What came of reading one object.

@@ -79,9 +79,7 @@ impl Tracked {
 
     /// After a panic: what it left half done is thrown away, the evidence begins anew at `at`, and a candidate that cannot be judged is lowered.
     pub fn begin_anew(&mut self, at: DateTime<Utc>, panicked: &Panicked) {
-        let Watched { plan, identity, attempt, .. } = self.watched.as_ref();
-        self.evidence = Evidence::start(plan, identity.revision.clone(), at, *attempt);
-        self.pending_move = Some(at);
+        self.begin_evidence(at);
         self.judgement = Some(Judgement {
             at,
             findings: self.judgement.take().map(|judgement| judgement.findings).unwrap_or_default(),
@@ -91,6 +89,13 @@ impl Tracked {
             stage_judged: TimeDelta::zero(),
             step_judged: TimeDelta::zero(),
         });
+    }
+
+    /// The evidence begins anew at `at`, and the step with it.
+    fn begin_evidence(&mut self, at: DateTime<Utc>) {
+        let Watched { plan, identity, attempt, .. } = self.watched.as_ref();
+        self.evidence = Evidence::start(plan, identity.revision.clone(), at, *attempt);
+        self.pending_move = Some(at);
     }
 
     /// The clock was set, and shows `now`.
@@ -104,7 +109,7 @@ impl Tracked {
     /// Evidence of a time that has not come, from before the clock was put back, would keep everything out until that time: it begins anew at
     /// `at`, and says whether it did. A step that starts in such a time starts now.
     fn begin_before_time(&mut self, at: DateTime<Utc>) -> bool {
-        let Watched { plan, identity, attempt, arms, .. } = self.watched.as_ref();
+        let Watched { plan, identity, arms, .. } = self.watched.as_ref();
         let far = at + plan.interval * 3;
         let ahead = self.evidence.last_instant();
         if self.pending_move.is_some_and(|moved| moved > far) {
@@ -114,10 +119,9 @@ impl Tracked {
             return false;
         }
         warn!(revision = %identity.revision, %ahead, %at, "the evidence is of a time that has not come; it begins anew");
-        self.evidence = Evidence::start(plan, identity.revision.clone(), at, *attempt);
         self.forgetful = !History::queries(plan, arms).is_empty();
-        self.pending_move = Some(at);
         self.judgement = None;
+        self.begin_evidence(at);
         true
     }
 

@@ -1,6 +1,8 @@
 //! Why pods are not ready, and what tripped without statistics, in the cluster's own words.
 //! Pure functions on pods; the most telling cause of the most troubled pod wins, always the same one for the same pods.
 
+use std::cmp::Reverse;
+
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
 use rollout_core::observed::Cause;
@@ -35,23 +37,27 @@ pub(super) fn unready<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Option<Cau
     causes.min_by(|(a, one), (b, other)| (a.0, one).cmp(&(b.0, other))).map(|((_, cause), _)| cause)
 }
 
+/// What tripped, and when for the latest of all, where the cluster says it.
+pub type Tripped = (Option<Cause>, Option<DateTime<Utc>>);
+
 /// What must never happen to a candidate: a container killed for memory, or one that crashes again and again. The latest, and when it was.
-pub(super) fn tripped<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Option<(Cause, Option<DateTime<Utc>>)> {
-    let mut found: Vec<(i64, u8, &str, Cause)> = Vec::new();
+pub(super) fn tripped<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Tripped {
+    let mut found = Vec::new();
     for pod in pods {
         for status in statuses(pod) {
             let container = format!("pod {}, container {}", name(pod), status.name);
             if let Some(end) = ends(status).find(|end| end.reason.as_deref() == Some("OOMKilled")) {
                 let message = format!("{container} was killed for memory (exit code {}, {} restarts)", end.exit_code, status.restart_count);
-                let at = end.finished_at.as_ref().map_or(i64::MAX, |time| time.0.as_millisecond());
-                found.push((at, 0, name(pod), cause("OOMKilled", message)));
+                let at = end.finished_at.as_ref().and_then(|time| DateTime::from_timestamp_millis(time.0.as_millisecond()));
+                found.push((at.map(Reverse), 0, name(pod), cause("OOMKilled", message)));
             } else if crash_loop(status) {
-                found.push((i64::MAX, 1, name(pod), cause("CrashLoop", format!("{container} crashes again and again: {}", crash(status)))));
+                found.push((None, 1, name(pod), cause("CrashLoop", format!("{container} crashes again and again: {}", crash(status)))));
             }
         }
     }
-    found.sort_by(|a, b| (b.0, a.1, a.2).cmp(&(a.0, b.1, b.2)));
-    found.into_iter().next().map(|(at, _, _, cause)| (cause, DateTime::from_timestamp_millis(at)))
+    // What has no time goes on now: nothing is later.
+    let latest = found.into_iter().min_by_key(|(at, rank, pod, _)| (*at, *rank, *pod));
+    latest.map_or((None, None), |(at, _, _, cause)| (Some(cause), at.map(|at| at.0)))
 }
 
 /// The cause for one pod and its rank, 0 the most telling: a container that says what is wrong (0 to 19), then the pod, then mere waiting.

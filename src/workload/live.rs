@@ -26,6 +26,7 @@ use tracing::warn;
 
 use crate::index::{Group, Index, Sorting, index, mark};
 
+use super::cause::{self, Tripped};
 use super::error::WorkloadError;
 use super::view::{Foreign, Owned, SERVICE_NAME, label, name, ready_endpoints};
 use super::{Owner, REVISION_LABEL, ROLLOUT_LABEL, control_name, deployment};
@@ -116,9 +117,11 @@ pub async fn selected_pods(client: &Client, namespace: &str, service: &Service) 
     list(client, namespace, &words.join(",")).await
 }
 
-/// Pods of a revision that we label, listed live: for decisions that raise.
-pub async fn pods_now(client: &Client, owner: &Owner, revision: &RevisionId) -> Result<Vec<Arc<Pod>>, WorkloadError> {
-    list(client, &owner.namespace, &format!("{ROLLOUT_LABEL}={},{REVISION_LABEL}={revision}", owner.name)).await
+/// What the pods of a revision that we label have tripped, listed live: for decisions that raise.
+pub async fn tripped_now(client: &Client, owner: &Owner, revision: &RevisionId) -> Result<Tripped, WorkloadError> {
+    let labels = format!("{ROLLOUT_LABEL}={},{REVISION_LABEL}={revision}", owner.name);
+    let pods: Vec<Arc<Pod>> = list(client, &owner.namespace, &labels).await?;
+    Ok(cause::tripped(pods.iter().map(AsRef::as_ref)))
 }
 
 /// Ready endpoints of a Service, counted live: for decisions that raise.

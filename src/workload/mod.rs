@@ -25,11 +25,12 @@ use serde_json::Value;
 pub use crate::index::Group;
 pub use apply::{Ensured, Workloads};
 pub use build::{Children, build, control_for_service};
+pub use cause::Tripped;
 pub use error::WorkloadError;
-pub use live::{Stores, Touched, pods_now, ready_now, selected_pods};
+pub use live::{Stores, Touched, ready_now, selected_pods, tripped_now};
 pub use preflight::foreign_selectors;
 pub use record::{Record, Records};
-pub use view::{Foreign, Owned, Tripped, foreign_view, owned_views, ready_endpoints, tripped};
+pub use view::{Foreign, Owned, foreign_view, owned_views, ready_endpoints};
 
 /// Label with the name of the rollout, on every object that belongs to one.
 pub const ROLLOUT_LABEL: &str = "espalier.dev/rollout";

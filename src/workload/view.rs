@@ -64,7 +64,7 @@ fn view(rollout: &str, id: &RevisionId, objects: &Owned, services: &BTreeSet<&st
     } else {
         cause::unready(pods.iter().copied()).or_else(|| workload.and_then(|one| deployment::cause(one))).or_else(|| no_pods(&child, &pods))
     };
-    let (tripped, tripped_at) = cause::tripped(pods.iter().copied()).unzip();
+    let (tripped, tripped_at) = cause::tripped(pods.iter().copied());
     WorkloadView {
         exists: workload.is_some_and(|one| one.metadata.deletion_timestamp.is_none()),
         service_exists: services.contains(child.as_str()),
@@ -72,7 +72,7 @@ fn view(rollout: &str, id: &RevisionId, objects: &Owned, services: &BTreeSet<&st
         desired,
         ready_endpoints,
         tripped,
-        tripped_at: tripped_at.flatten(),
+        tripped_at,
         pods: created(&pods),
         cause,
     }
@@ -95,7 +95,7 @@ pub fn foreign_view(objects: &Foreign) -> WorkloadView {
         cause::unready(listed.iter().copied()).or_else(|| not_ready(service_name, &pods)).or_else(|| no_pods(service_name, &listed))
     };
     pods.extend(created(&listed));
-    let (tripped, tripped_at) = cause::tripped(listed.iter().copied()).unzip();
+    let (tripped, tripped_at) = cause::tripped(listed.iter().copied());
     WorkloadView {
         exists: true,
         service_exists: true,
@@ -103,19 +103,10 @@ pub fn foreign_view(objects: &Foreign) -> WorkloadView {
         desired: 1,
         ready_endpoints,
         tripped,
-        tripped_at: tripped_at.flatten(),
+        tripped_at,
         pods,
         cause,
     }
-}
-
-/// What tripped, and when for the latest of all, where the cluster says it.
-pub type Tripped = (Option<Cause>, Option<DateTime<Utc>>);
-
-/// What `pods` have tripped without statistics.
-pub fn tripped(pods: &[Arc<Pod>]) -> Tripped {
-    let (what, at) = cause::tripped(pods.iter().map(AsRef::as_ref)).unzip();
-    (what, at.flatten())
 }
 
 /// Pods that the slices of `service` name.

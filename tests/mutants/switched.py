@@ -46,8 +46,8 @@ LEAST_SECONDS, SLOWER, LONGEST_WAIT = 30, 10, 3600
 CHUNK = 0.6
 
 
-def copy_tree(root, tree):
-    """Brings the copy of the checkout up to date, and touches nothing that is as it should be: cargo goes by the time of change."""
+def checkout(root, tree):
+    """The files of the checkout by name; what is not among them leaves the copy."""
     listed = subprocess.run(["git", "-C", root, "ls-files", "-z", "-co", "--exclude-standard"], check=True, capture_output=True, text=True).stdout
     wanted = {name for name in listed.split("\0") if name and (root / name).is_file()}
     for old in tree.rglob("*"):
@@ -57,7 +57,7 @@ def copy_tree(root, tree):
 
 
 def write_changed(tree, files):
-    """Writes the files whose content is another."""
+    """Writes the files whose content is another, and touches no other: cargo goes by the time of change."""
     for name, content in files.items():
         path = tree / name
         if not path.exists() or path.read_bytes() != content:
@@ -157,7 +157,7 @@ class Build:
 
     def plant(self, planted):
         """Writes the switched files."""
-        files = copy_tree(self.root, self.tree)
+        files = checkout(self.root, self.tree)
         planted.lines.clear()
         for name in sorted({mutant["file"] for mutant in planted.mutants.values()}):
             files[name] = planted.text(name, Source(files[name].decode())).encode()
@@ -173,8 +173,7 @@ class Build:
             for message in (one["message"] for one in said if one.get("reason") == "compiler-message"):
                 if message["level"] != "error" or not message["spans"]:
                     continue
-                found = {planted.lines.get((span["file_name"], line)) for span in message["spans"]
-                         for line in range(span["line_start"], span["line_start"] + 1)} - {None}
+                found = {planted.lines.get((span["file_name"], span["line_start"])) for span in message["spans"]} - {None}
                 refused |= found
                 other += [] if found else [message["rendered"]]
             if ended.returncode == 0:

@@ -66,7 +66,7 @@ pub fn status(world: &mut World, live: &Value, next: &Value) {
     world.oracle.of(&place(live)).observed = Some(observed);
     let intent = |object: &Value| object.pointer("/status/attempt/intent").and_then(Value::as_i64).unwrap_or(0);
     let (decided, before) = (intent(next), intent(live));
-    if decided > before && live.pointer("/spec/suspend") == Some(&Value::from(true)) {
+    if decided > before && is_suspended(live) {
         world.broken("S14 paused does not rise", format!("{decided} % is on record after {before} % while held"));
     }
     if decided > before && !ladder(live).iter().any(|step| i64::from(*step) == decided) {
@@ -104,14 +104,18 @@ pub fn was_asked(status: &Value, verb: &str) -> bool {
     text(status, "/lastRequest/action") == verb && text(status, "/lastRequest/result") == "Accepted"
 }
 
+/// Whether the spec says that the rollout shall stay where it is.
+pub fn is_suspended(live: &Value) -> bool {
+    live.pointer("/spec/suspend") == Some(&Value::from(true))
+}
+
 /// The longest from when the operator reads what a raise rests on until its route arrives: some calls of a few milliseconds each.
 const FLIGHT: TimeDelta = TimeDelta::milliseconds(100);
 
 /// S14: whether somebody holds the rollout. A raise that was on record before is on its way and may arrive.
 pub fn is_held(world: &mut World, owner: &Place, rollout: &Value) -> bool {
-    let suspended = rollout.pointer("/spec/suspend") == Some(&Value::from(true));
     let on_the_way = world.oracle.of(owner).suspended.is_some_and(|since| world.now - since <= FLIGHT);
-    suspended && !on_the_way || rollout.pointer("/status/attempt/paused").is_some()
+    is_suspended(rollout) && !on_the_way || rollout.pointer("/status/attempt/paused").is_some()
 }
 
 /// S5: a raise rests on ready endpoints, as the API server told of them when they were counted. Pods that fail in the moment between are taken

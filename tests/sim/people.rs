@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::dice::Dice;
+use crate::limits;
 use crate::store::{PODS, POLICIES, Place, ROLLOUTS, ROUTES, SERVICES, place, text};
 use crate::stories::{NAME, NAMESPACE, apply, policy};
 use crate::world::World;
@@ -29,9 +30,11 @@ pub fn ask(world: &mut World, rollout: &Place, action: &str, id: &str) {
 /// Sets fields of the spec.
 pub fn edit_spec(world: &mut World, rollout: &Place, what: &'static str, edit: impl FnOnce(&mut Value)) {
     world.edit(ROLLOUTS, &rollout.0, &rollout.1, "kubectl", false, |live| edit(&mut live["spec"]));
-    let held = world.store.get(ROLLOUTS, &rollout.0, &rollout.1).is_some_and(|live| live.pointer("/spec/suspend") == Some(&json!(true)));
-    let since = held.then_some(world.now);
-    world.oracle.of(rollout).suspended = since;
+    let now = world.now;
+    let is_held = world.store.get(ROLLOUTS, &rollout.0, &rollout.1).is_some_and(|live| limits::is_suspended(live));
+    let subject = world.oracle.of(rollout);
+    // Another edit gives no second time for a raise to arrive in.
+    subject.suspended = is_held.then(|| subject.suspended.unwrap_or(now));
     world.count(what);
     world.say(&format!("kubectl: {what} of {}", rollout.1));
 }

@@ -50,17 +50,6 @@ fn ln_binomial(n: f64, k: f64, p: f64) -> f64 {
     ln_beta_front(k, n - k, p) + (n / k / (n - k)).ln()
 }
 
-/// `(P(X ≤ k), P(X ≥ k))` of a binomial variate.
-fn binomial_tails(n: f64, k: f64, p: f64) -> (f64, f64) {
-    let at_least = |k: f64| match k {
-        k if k <= 0.0 => 1.0,
-        k if k > n => 0.0,
-        k => ln_beta_reg(k, n - k + 1.0, p).0.exp(),
-    };
-    let at_most = if k >= n { 1.0 } else { ln_beta_reg(k + 1.0, n - k, p).1.exp() };
-    (if k < 0.0 { 0.0 } else { at_most }, at_least(k))
-}
-
 /// Exact conditional two-sided p-value for the ratio of two Poisson rates (`first` over `second`): given the total, the first count is binomial, and
 /// the outcomes that are not likelier than the observed one are added up. `total` is any exposure above 0, `ratio` is positive; counts are rounded.
 /// 1 without events, or for arguments outside these domains.
@@ -90,8 +79,11 @@ pub fn poisson_exact_conditional(first: Tally, second: Tally, ratio: f64) -> f64
     if unlikely(mode) {
         return 1.0;
     }
-    let lower = if unlikely(0.0) { binomial_tails(n, edge(mode, 0.0), share).0 } else { 0.0 };
-    let upper = if unlikely(n) { binomial_tails(n, edge(mode, n), share).1 } else { 0.0 };
+    // P(X ≤ k) below the mode and P(X ≥ k) above it.
+    let at_most = |k: f64| ln_beta_reg(k + 1.0, n - k, share).1.exp();
+    let at_least = |k: f64| ln_beta_reg(k, n - k + 1.0, share).0.exp();
+    let lower = if unlikely(0.0) { at_most(edge(mode, 0.0)) } else { 0.0 };
+    let upper = if unlikely(n) { at_least(edge(mode, n)) } else { 0.0 };
     (lower + upper).min(1.0)
 }
 

@@ -37,6 +37,18 @@ impl Default for Overdispersion {
 }
 
 impl Overdispersion {
+    /// What explains variance ratios `h` of windows with `n` trials on average, each pair being `(h, n)`.
+    pub fn of_two_scales((h_short, n_short): (f64, f64), (h_long, n_long): (f64, f64)) -> Self {
+        let longer = n_long - n_short;
+        let icc = if longer > 0.0 { ((h_long - h_short) / longer).max(0.0) } else { 0.0 };
+        Self::beside(icc, (h_short, n_short))
+    }
+
+    /// A correlation, and the clumps that explain what it leaves of a variance ratio `h` of windows with `n` trials on average.
+    pub(crate) fn beside(icc: f64, (h, n): (f64, f64)) -> Self {
+        Self { clump: (h - icc * (n - 1.0)).max(1.0), icc }
+    }
+
     /// φ of one arm with `n` trials in the window; at least 1.
     pub fn phi_arm(&self, n: f64) -> f64 {
         let phi = self.clump + (n - 1.0) * self.icc;
@@ -128,14 +140,9 @@ impl TwoScale {
         // The base rate is taken from the short windows at both scales.
         let spread = short.spread()?;
         let (h_short, h_long) = (short.mean_square / spread, long.mean_square / spread);
-        let longer = long.mean_n - short.mean_n;
-        let icc = if longer > 0.0 { ((h_long - h_short) / longer).max(0.0) } else { 0.0 };
-        let clump = (h_short - icc * (short.mean_n - 1.0)).max(1.0);
-        (h_short.is_finite() && h_long.is_finite() && icc.is_finite()).then_some(Self {
-            h_short,
-            h_long,
-            overdispersion: Overdispersion { clump, icc },
-        })
+        let overdispersion = Overdispersion::of_two_scales((h_short, short.mean_n), (h_long, long.mean_n));
+        let is_finite = h_short.is_finite() && h_long.is_finite() && overdispersion.icc.is_finite();
+        is_finite.then_some(Self { h_short, h_long, overdispersion })
     }
 }
 

@@ -141,7 +141,7 @@ impl Squares {
 pub fn explained(short: &Wobble, long: &Wobble) -> Overdispersion {
     let (longer, excess) = (long.size - short.size, long.ratio - short.ratio);
     let icc = if longer > 0.0 && excess > 2.0 * long.error { STRADDLING * excess / longer } else { 0.0 };
-    Overdispersion { clump: (short.ratio - icc * (short.size - 1.0)).max(1.0), icc }
+    Overdispersion::beside(icc, (short.ratio, short.size))
 }
 
 /// Whether two arms that are watched together wobble apart by as much as one of them did alone: successive differences of candidate minus champion, in

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 /// A duration in its two largest units, such as `1h30m`, `12m`, `3s`.
 pub fn duration(delta: TimeDelta) -> String {
@@ -12,6 +12,11 @@ pub fn duration(delta: TimeDelta) -> String {
     let said = parts.iter().skip_while(|(n, _)| *n == 0).take(2).filter(|(n, _)| *n > 0);
     let text = said.fold(String::new(), |text, (n, unit)| text + &n.to_string() + unit);
     if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// A moment in whole seconds, such as `2026-01-02T03:04:05Z`.
+pub fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// A count with its thousands apart, such as `4 203`.

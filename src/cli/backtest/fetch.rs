@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rollout_core::evidence::{Arm, Arms, Evidence, Query, Reading, Series};
 use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
+use rollout_core::words::instant;
 
 use super::recording::Recording;
 use super::scene::{EXPOSURE, Pick, Wanted};
@@ -54,10 +55,6 @@ pub(super) async fn recording(args: &Args, plan: &Plan, wanted: &Wanted) -> Resu
         return Err(format!("--from {}: no samples from {start} to {end}; asked for {}", args.from, asked.join(", ")));
     }
     Ok(recording)
-}
-
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 async fn piece(

@@ -1,10 +1,10 @@
 //! The parts of an explanation in their order: what serves, what is on trial, where it is, the guardrails, what it waits for, what was decided.
 //! Words a status; computes no statistics and asks nobody.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use rollout_core::status::{DecisionRecord, Serving, Status};
 use rollout_core::verdict::Verdict;
-use rollout_core::words;
+use rollout_core::words::{self, instant};
 use serde::Serialize;
 
 use super::actions::{Action, actions};
@@ -74,10 +74,6 @@ pub(super) fn title(rollout: &ModelRollout) -> String {
 /// How long ago, as people say it.
 pub(super) fn ago(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     format!("{} ago", words::duration(now - at))
-}
-
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// A revision with its model and Service.

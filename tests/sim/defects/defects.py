@@ -51,7 +51,7 @@ DEFECTS = [
      "    if live > running.intent && DEFECT {\n        draft.status.attempt = Some(Attempt { intent: live, ..running.clone() });\n"
      "        return Some(Situation::Running(\"as edited\".into()));\n    }\n    if live > running.intent {\n"),
     ("tripped-pods-are-overlooked", "FAILED", "a_candidate_that_is_killed", "src/workload/view.rs",
-     "cause::tripped(pods.iter().copied()).unzip()", "cause::tripped(pods.iter().copied()).filter(|_| !DEFECT).unzip()"),
+     "cause::tripped(pods.iter().copied())", "cause::tripped(pods.iter().copied().filter(|_| !DEFECT))"),
     ("the-dead-keep-their-users", "L2 nobody stays where nobody answers", SEEDS, "crates/rollout-core/src/decide/attempt/safety.rs",
      "    if let Some(tripped) = draft.tripped(&candidate.revision) {\n",
      "    if let Some(tripped) = draft.tripped(&candidate.revision).filter(|_| !DEFECT) {\n"),
@@ -116,7 +116,7 @@ DEFECTS = [
     ("finalizer-stays", "L3", CRASHES, "crates/rollout-core/src/decide/settled/release.rs",
      "    draft.then.push(Write::Finalizer(false));\n", "    if !DEFECT {\n        draft.then.push(Write::Finalizer(false));\n    }\n"),
     ("writes-when-nothing-changed", "L1 nothing to do, nothing written", GOOD, "src/act.rs",
-     "    if decision.status != seen.observed.status {\n        write_status", "    if DEFECT || decision.status != seen.observed.status {\n        write_status"),
+     "    if decision.status != seen.observed.status {\n        if ctx.lane", "    if DEFECT || decision.status != seen.observed.status {\n        if ctx.lane"),
     ("time-in-the-status", "S16 bounded writes", GOOD, "src/reconcile.rs",
      "    say(key, &seen, &decision);\n",
      "    if DEFECT {\n        decision.status.display.next_check = ctx.clock.now().to_rfc3339();\n    }\n    say(key, &seen, &decision);\n"),

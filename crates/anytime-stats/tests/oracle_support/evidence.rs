@@ -12,7 +12,7 @@ use anytime_stats::{
 };
 use serde_json::{Value, json};
 
-use super::{Inputs, Solver, number, numbers, only, only_number, rows};
+use super::{Inputs, Solver, number, numbers, only, rows};
 
 pub fn solver(method: &str) -> Option<Solver> {
     Some(match method {
@@ -161,7 +161,7 @@ fn detector(inputs: &Inputs<'_>) -> Option<Value> {
 }
 
 fn gauge(inputs: &Inputs<'_>) -> Option<Value> {
-    only_number(inputs, "n0", 48.0)?;
+    only(inputs, "n0", &json!(48.0))?;
     let (side, margin) = (side(inputs)?, number(inputs, "margin")?);
     let filled = |history_variance| {
         let plan =

@@ -65,19 +65,13 @@ pub fn rows(inputs: &Inputs<'_>, name: &str) -> Option<Vec<Vec<f64>>> {
 
 /// A parameter that the crate has fixed: a case that states another value, instead of being computed with ours, is refused.
 pub fn only(inputs: &Inputs<'_>, name: &str, ours: &Value) -> Option<()> {
+    // 48 and 48.0 are one number.
+    let is_ours = |stated: &Value| stated == ours || (stated.is_number() && stated.as_f64() == ours.as_f64());
     match inputs.values.get(name) {
-        Some(stated) if stated != ours => {
+        Some(stated) if !is_ours(stated) => {
             let _ = inputs.problem.set(format!("input `{name}` is {stated}; the crate knows only {ours}"));
             None
         }
         _ => Some(()),
     }
-}
-
-/// The same for a number, however it is written.
-pub fn only_number(inputs: &Inputs<'_>, name: &str, ours: f64) -> Option<()> {
-    if inputs.values.get(name).and_then(Value::as_f64).is_some_and(|stated| (stated - ours).abs() <= 0.0) {
-        return Some(());
-    }
-    only(inputs, name, &Value::from(ours))
 }

@@ -11,7 +11,7 @@ mod reports;
 
 use serde_json::Value;
 
-use inputs::{Inputs, number, numbers, only, only_number, rows};
+use inputs::{Inputs, number, numbers, only, rows};
 
 /// Outcome of one case.
 pub struct Outcome {

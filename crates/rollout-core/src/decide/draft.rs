@@ -90,8 +90,10 @@ impl<'a> Draft<'a> {
     /// then may still be there.
     pub fn tripped(&self, revision: &RevisionId) -> Option<Cause> {
         let view = self.workload(revision);
-        let retried = self.status.attempt.as_ref().map(|a| (a.number > 0).then_some(a.started));
-        let since = retried.unwrap_or_else(|| self.status.stable.as_ref().map(|s| s.since));
+        let since = match &self.status.attempt {
+            Some(attempt) => (attempt.number > 0).then_some(attempt.started),
+            None => self.status.stable.as_ref().map(|stable| stable.since),
+        };
         // Pods' times are whole seconds.
         let old = view.tripped_at.zip(since).is_some_and(|(at, since)| at + TimeDelta::seconds(1) <= since);
         view.tripped.filter(|_| !old)

@@ -220,13 +220,8 @@ impl CountState {
             (Some(slices), Some(Ok(census))) => slices.absorb(lens, census, &times_of_parts, active),
             _ => Ok(()),
         };
-        let asked = self.labels.as_mut().map(|labels| labels.absorb(lens, times, active));
-        let (asked, unlabelled) = match asked {
-            Some(Ok(asked)) => (Some(asked), None),
-            Some(Err(problem)) => (None, Some(problem)),
-            None => (None, None),
-        };
-        let problem = problem.or(severe.err()).or(sliced.err()).or(unlabelled);
+        let asked = self.labels.as_mut().map(|labels| labels.absorb(lens, times, active)).transpose();
+        let problem = problem.or(severe.err()).or(sliced.err()).or_else(|| asked.as_ref().err().cloned());
         let moving = &mut self.moving;
         moving.active = active;
         if active {
@@ -248,9 +243,9 @@ impl CountState {
                 let whole = [&candidate, &stable].into_iter().all(|arm| arm.as_ref().is_ok_and(ArmCount::is_whole));
                 // How requests are split is read off the requests, where the totals are labels.
                 let asked = match asked {
-                    None if self.labels.is_some() => Asked { candidate: 0.0, stable: 0.0, whole: false },
-                    None => Asked { candidate: counts.candidate.total, stable: counts.stable.total, whole },
-                    Some(asked) => asked,
+                    Ok(Some(asked)) => asked,
+                    Ok(None) => Asked { candidate: counts.candidate.total, stable: counts.stable.total, whole },
+                    Err(_) => Asked { candidate: 0.0, stable: 0.0, whole: false },
                 };
                 self.moving.share.absorb(times, asked.candidate, asked.stable, asked.whole);
             }

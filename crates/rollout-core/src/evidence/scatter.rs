@@ -172,9 +172,8 @@ impl Scatter {
         let [length, lengths @ ..] = SCALES;
         let shocks = long.iter().zip(lengths).filter(|(scale, _)| scale.pairs >= ENOUGH_LONG).map(move |(long, length)| {
             let (h_short, spread) = h_short?;
-            let (longer, h_long) = (long.mean_size() - short.mean_size(), long.squares / long.pairs / spread);
-            let icc = if longer > 0.0 { ((h_long - h_short) / longer).max(0.0) } else { 0.0 };
-            Some((length, Overdispersion { clump: (h_short - icc * (short.mean_size() - 1.0)).max(1.0), icc }))
+            let h_long = long.squares / long.pairs / spread;
+            Some((length, Overdispersion::of_two_scales((h_short, short.mean_size()), (h_long, long.mean_size()))))
         });
         let estimates = std::iter::once(clumps.map(|clumps| (length, clumps))).chain(shocks);
         estimates.flatten().filter(|(_, e)| e.clump.is_finite() && e.icc.is_finite())

@@ -97,7 +97,7 @@ impl<'a> Scope<'a> {
             let Some(sample) = series.newest(self.instant) else { continue };
             newest = newest.max(Some(sample.at));
             if self.instant - sample.at <= self.limit {
-                self.is_one_arms(series, query, sought.by, role)?;
+                self.refuse_shared(series, query, sought.by, role)?;
                 targets.entry(target(series, sought.by)).or_default().push(series);
             }
         }
@@ -163,7 +163,7 @@ impl<'a> Scope<'a> {
 
     /// Refuses what the user's labels pick out for both arms: with it, a candidate would be compared with itself. A baseline may be on trial
     /// once more.
-    fn is_one_arms(&self, series: &Series, query: &str, by: By<'_>, role: Role) -> Result<(), Unmeasurable> {
+    fn refuse_shared(&self, series: &Series, query: &str, by: By<'_>, role: Role) -> Result<(), Unmeasurable> {
         let Arms { rollout, candidate, stable, .. } = self.arms;
         let (own, other) = match role {
             Role::Candidate => (candidate, stable),

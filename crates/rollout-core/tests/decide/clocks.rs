@@ -1,30 +1,27 @@
 //! Clocks that somebody sets, and times that lie behind or ahead of now.
 
 use chrono::TimeDelta;
-use rollout_core::observed::Cause;
 
-use crate::fixtures::{failure_free_end, id_of, service, spec, trial};
+use crate::fixtures::{exposed_at, failure_free_end, id_of, killed, pods, service, spec, trial_at};
 
 #[test]
 fn a_clock_that_is_put_forward_rejects_nobody_who_had_no_time_to_become_ready() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
-    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 0;
+    let mut world = trial_at(1, 1);
+    pods(&mut world, "b").ready = 0;
     world.step();
     assert_eq!(world.candidate_share(), 0);
     world.now += TimeDelta::minutes(15);
     world.acting_since = world.now;
     world.step();
     assert_eq!(world.status.rejected, []);
-    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 2;
+    pods(&mut world, "b").ready = 2;
     world.rest();
     failure_free_end(&world, &spec("b"));
 }
 
 #[test]
 fn a_clock_that_is_put_back_leaves_nobody_on_a_candidate_that_nobody_judges() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+    let mut world = exposed_at(1, 2, 25);
     world.judge.silent = true;
     world.now -= TimeDelta::minutes(15);
     let since = world.now;
@@ -34,20 +31,18 @@ fn a_clock_that_is_put_back_leaves_nobody_on_a_candidate_that_nobody_judges() {
 
 #[test]
 fn a_kill_that_was_decided_on_before_a_retry_is_not_held_against_it() {
-    let killed = || Some(Cause { reason: "OOMKilled".into(), message: "container server of pod x was killed for memory".into() });
-    let b = id_of(&spec("b"));
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     let now = world.now;
-    let workload = world.workloads.get_mut(&b).unwrap();
-    (workload.tripped, workload.tripped_at) = (killed(), Some(now));
+    let workload = pods(&mut world, "b");
+    (workload.tripped, workload.tripped_at) = (Some(killed()), Some(now));
     world.step();
     assert_eq!((world.share(&service(&spec("b"))), world.status.rejected[0].reason.as_str()), (0, "OOMKilled"));
     world.now += TimeDelta::minutes(1);
-    world.ask("again", "retry", b.as_str());
+    world.ask("again", "retry", id_of(&spec("b")).as_str());
     world.run_until("tried again", |w| w.is_at(1, 1));
     let now = world.now;
-    world.workloads.get_mut(&b).unwrap().tripped_at = Some(now);
+    pods(&mut world, "b").tripped_at = Some(now);
     world.step();
-    assert_eq!(world.status.rejected[0].reason, "OOMKilled", "the next one is");
+    let latch = &world.status.rejected[0];
+    assert_eq!((latch.reason.as_str(), latch.attempts), ("OOMKilled", 2), "the next one is");
 }

@@ -1,13 +1,13 @@
 //! Pods, Services, policies and measurements that fail, at any time.
 
 use chrono::TimeDelta;
-use rollout_core::observed::Cause;
 use rollout_core::status::AttemptPhase;
 use rollout_core::verdict::Overall;
 use serde_json::json;
 
 use crate::fixtures::{
-    baseline, failure_free_end, harm_at, id_of, over_baseline, policy, service, serving, spec, spec_with, trial, trying, user_service,
+    baseline, exposed_at, failure_free_end, harm_at, id_of, killed, over_baseline, pods, policy, service, serving, spec, spec_with, trial,
+    trial_at, trying, user_service,
 };
 use crate::judge::{Judge, failure};
 use crate::world::World;
@@ -19,9 +19,8 @@ fn b() -> String {
 #[test]
 fn candidate_endpoints_that_vanish_lower_to_nobody_and_come_back_with_a_fresh_start() {
     for (stage, step) in [(0, 0), (1, 1), (2, 0)] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(stage, step));
-        world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 0;
+        let mut world = trial_at(stage, step);
+        pods(&mut world, "b").ready = 0;
         world.step();
         assert_eq!(world.share(&b()), 0);
         assert_eq!(world.condition("Ready").1, "CandidateUnready");
@@ -30,7 +29,7 @@ fn candidate_endpoints_that_vanish_lower_to_nobody_and_come_back_with_a_fresh_st
             world.step();
         }
         assert_eq!(world.reasons().iter().filter(|r| **r == "CandidateEndpointsGone").count(), 1, "one event per transition");
-        world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 2;
+        pods(&mut world, "b").ready = 2;
         world.rest();
         failure_free_end(&world, &spec("b"));
     }
@@ -39,9 +38,8 @@ fn candidate_endpoints_that_vanish_lower_to_nobody_and_come_back_with_a_fresh_st
 #[test]
 fn endpoints_that_stay_away_are_rejected_at_the_deadline() {
     for (stage, step) in [(0, 0), (1, 1)] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(stage, step));
-        world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 0;
+        let mut world = trial_at(stage, step);
+        pods(&mut world, "b").ready = 0;
         let since = world.now;
         world.run_until("rejected", |w| !w.status.rejected.is_empty());
         assert!(world.now - since >= TimeDelta::minutes(10) && world.now - since < TimeDelta::minutes(12));
@@ -68,10 +66,9 @@ fn a_candidate_that_never_comes_up_is_rejected_with_the_cause() {
 #[test]
 fn an_out_of_memory_kill_needs_no_statistics() {
     for (stage, step) in [(0, 0), (1, 2), (2, 0)] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(stage, step));
-        let cause = Cause { reason: "OOMKilled".into(), message: "container server of pod x was killed for memory".into() };
-        world.workloads.get_mut(&id_of(&spec("b"))).unwrap().tripped = Some(cause);
+        let mut world = trial_at(stage, step);
+        let cause = killed();
+        pods(&mut world, "b").tripped = Some(cause);
         world.step();
         assert_eq!((world.share(&b()), world.status.rejected[0].reason.as_str()), (0, "OOMKilled"));
     }
@@ -146,20 +143,18 @@ fn at_rest_a_lost_service_is_made_again_and_a_lost_workload_too() {
 
 #[test]
 fn stable_is_kept_up_while_a_candidate_is_on_trial() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
-    world.workloads.get_mut(&id_of(&spec("a"))).unwrap().desired = 0;
+    let mut world = trial_at(1, 1);
+    pods(&mut world, "a").desired = 0;
     world.step();
     assert_eq!(world.workloads[&id_of(&spec("a"))].desired, 2);
 }
 
 #[test]
 fn a_control_service_that_vanishes_sends_its_users_to_stable_until_it_is_back() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(2, 0) && w.candidate_share() == 50);
+    let mut world = exposed_at(2, 0, 50);
     let control = world.control();
     assert!(world.share(&control) > 0);
-    world.workloads.get_mut(&id_of(&spec("a"))).unwrap().control = false;
+    pods(&mut world, "a").control = false;
     let decision = world.step();
     assert!(matches!(decision.first[0], rollout_core::decide::Write::Route(_)), "users first");
     assert_eq!((world.share(&control), world.candidate_share()), (0, 50));
@@ -186,8 +181,7 @@ fn measurements_that_are_lost_lower_to_nobody_and_are_tried_again() {
 
 #[test]
 fn a_candidate_that_was_lowered_while_it_looked_bad_does_not_get_users_again() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     world.judge = Judge::who(|a, _| (a.step == 1).then(|| Overall::Lower(failure("CandidateSilent"))));
     world.run_until("lowered", |w| w.candidate_share() == 0);
     world.judge = Judge { suspicious: true, ..Judge::default() };
@@ -211,8 +205,7 @@ fn a_candidate_that_is_lowered_again_and_again_ends_as_inconclusive() {
 
 #[test]
 fn a_realised_share_above_the_intended_one_lowers_at_once() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     world.judge.share_above_intent = true;
     world.run_until("lowered", |w| w.candidate_share() == 0);
     assert_eq!(world.events.last().map(|e| e.reason), Some("ShareAboveIntent"));
@@ -221,8 +214,7 @@ fn a_realised_share_above_the_intended_one_lowers_at_once() {
 
 #[test]
 fn a_candidate_that_nobody_judges_any_more_is_not_left_exposed() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+    let mut world = exposed_at(1, 2, 25);
     world.judge.silent = true;
     let since = world.now;
     world.run_until("lowered", |w| w.candidate_share() == 0);
@@ -238,8 +230,7 @@ fn a_candidate_that_nobody_judges_any_more_is_not_left_exposed() {
 
 #[test]
 fn a_spec_that_becomes_invalid_in_the_middle_holds_and_does_not_leave_users_unwatched() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+    let mut world = exposed_at(1, 2, 25);
     world.apply(spec_with("b", json!({"stages": [{"name": "x", "type": "Canary", "steps": ["50%", "5%"]}]})));
     world.step();
     assert_eq!((world.condition("Stalled"), world.candidate_share()), (("True", "InvalidSpec"), 25));
@@ -254,8 +245,7 @@ fn a_spec_that_becomes_invalid_in_the_middle_holds_and_does_not_leave_users_unwa
 
 #[test]
 fn a_spec_that_goes_back_to_stable_takes_the_candidate_off_whatever_is_wrong_with_the_policy() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+    let mut world = exposed_at(1, 2, 25);
     world.policy = None;
     world.apply(spec("a"));
     world.step();
@@ -267,8 +257,7 @@ fn a_spec_that_goes_back_to_stable_takes_the_candidate_off_whatever_is_wrong_wit
 
 #[test]
 fn a_policy_that_goes_and_comes_back_holds_in_between() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     let policy = world.policy.take();
     for _ in 0..50 {
         world.step();
@@ -283,8 +272,7 @@ fn a_policy_that_goes_and_comes_back_holds_in_between() {
 
 #[test]
 fn harm_rolls_back_under_the_pinned_policy_when_the_live_one_is_gone() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     world.policy = None;
     world.judge = harm_at(1, 1, 0);
     world.run_until("off", |w| !w.status.rejected.is_empty());
@@ -306,15 +294,14 @@ fn without_a_policy_nothing_starts_and_what_serves_goes_on() {
 
 #[test]
 fn too_few_endpoints_for_the_next_share_are_waited_for() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(2, 0) && w.candidate_share() == 50);
-    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 1;
+    let mut world = exposed_at(2, 0, 50);
+    pods(&mut world, "b").ready = 1;
     for _ in 0..40 {
         world.step();
         assert!(world.candidate_share() <= 50, "one of two endpoints cannot carry everybody");
     }
     assert!(world.status.display.message.contains("1 of 2 endpoints"), "{}", world.status.display.message);
-    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 2;
+    pods(&mut world, "b").ready = 2;
     world.rest();
     failure_free_end(&world, &spec("b"));
 }
@@ -329,8 +316,7 @@ fn a_restored_object_without_status_takes_what_the_route_says_and_never_what_was
     failure_free_end(&world, &spec("b"));
 
     // On trial at 25 %: a serves, b starts over.
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+    let mut world = exposed_at(1, 2, 25);
     world.foreign = true;
     world.status = rollout_core::status::Status::default();
     world.exposures.clear();
@@ -353,8 +339,7 @@ fn a_restored_object_without_status_takes_what_the_route_says_and_never_what_was
     failure_free_end(&world, &world.spec.clone());
 
     // No route to tell: it holds, and says what to do.
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 2));
+    let mut world = trial_at(1, 2);
     world.foreign = true;
     world.status = rollout_core::status::Status::default();
     world.route = None;

@@ -1,6 +1,7 @@
 //! Rollouts in few words.
 
 use chrono::TimeDelta;
+use rollout_core::observed::Cause;
 use rollout_core::revision::{self, RevisionId};
 use rollout_core::spec::{PolicySpec, RolloutSpec};
 use rollout_core::verdict::Overall;
@@ -77,6 +78,30 @@ pub fn trying(a: RolloutSpec, b: RolloutSpec) -> World {
 
 pub fn trial() -> World {
     trying(spec("a"), spec("b"))
+}
+
+/// A trial that has come to this step.
+pub fn trial_at(stage: i32, step: i32) -> World {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(stage, step));
+    world
+}
+
+/// The same, with so many percent of the users on the candidate.
+pub fn exposed_at(stage: i32, step: i32, percent: i32) -> World {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(stage, step) && w.candidate_share() == percent);
+    world
+}
+
+/// What runs `model`.
+pub fn pods<'w>(world: &'w mut World, model: &str) -> &'w mut Workload {
+    world.workloads.get_mut(&id_of(&spec(model))).unwrap()
+}
+
+/// What the cluster says of a pod that was killed for memory.
+pub fn killed() -> Cause {
+    Cause { reason: "OOMKilled".into(), message: "container server of pod x was killed for memory".into() }
 }
 
 /// A judge that finds harm once the attempt has been `seconds` in this step.

@@ -4,11 +4,11 @@
 use chrono::TimeDelta;
 use rollout_core::decide::{Write, decide};
 use rollout_core::spec::PolicySpec;
-use rollout_core::verdict::{Finding, Judgement, Overall, Verdict};
+use rollout_core::verdict::{Finding, Overall, Verdict};
 use serde_json::json;
 
 use crate::fixtures::{failure_free_end, harm_at, id_of, policy, service, spec, spec_with, trial};
-use crate::judge::{Judge, failure, finding};
+use crate::judge::{Judge, failure, finding, judgement};
 use crate::world::World;
 
 fn b() -> String {
@@ -42,15 +42,7 @@ fn about_to_raise(mut world: World) -> World {
 
 /// Whether it raises on a judgement of this age with this finding, and what it says.
 fn raised(world: &World, age: TimeDelta, finding: Finding) -> (bool, String) {
-    let judgement = Judgement {
-        at: world.now - age,
-        findings: vec![finding],
-        overall: Overall::Hold("watching".into()),
-        realised_share: None,
-        share_above_intent: false,
-        stage_judged: TimeDelta::zero(),
-        step_judged: TimeDelta::zero(),
-    };
+    let judgement = judgement(world.now - age, vec![finding], Overall::Hold("watching".into()));
     let decision = decide(&world.observe(), &world.plan(), Some(&judgement), world.now);
     (decision.then.iter().any(|write| matches!(write, Write::Route(_))), decision.status.display.message)
 }

@@ -101,15 +101,21 @@ impl Judge {
             Overall::Lower(_) => Verdict::Unmeasurable,
             Overall::StepPass(_) | Overall::Hold(_) => Verdict::Undecided,
         };
-        Judgement {
-            at,
-            findings: vec![self.found(verdict)],
-            overall,
-            realised_share: Some(7.5),
-            share_above_intent: self.share_above_intent,
-            stage_judged: TimeDelta::zero(),
-            step_judged: TimeDelta::zero(),
-        }
+        let found = vec![self.found(verdict)];
+        Judgement { realised_share: Some(7.5), share_above_intent: self.share_above_intent, ..judgement(at, found, overall) }
+    }
+}
+
+/// A judgement of which nothing is known but what was found.
+pub fn judgement(at: DateTime<Utc>, findings: Vec<Finding>, overall: Overall) -> Judgement {
+    Judgement {
+        at,
+        findings,
+        overall,
+        realised_share: None,
+        share_above_intent: false,
+        stage_judged: TimeDelta::zero(),
+        step_judged: TimeDelta::zero(),
     }
 }
 

@@ -1,10 +1,9 @@
 //! The time after a promotion, and the way back.
 
 use chrono::TimeDelta;
-use rollout_core::observed::Cause;
 use serde_json::json;
 
-use crate::fixtures::{failure_free_end, id_of, service, spec, spec_with, trial, trying};
+use crate::fixtures::{failure_free_end, id_of, killed, pods, service, spec, spec_with, trial, trying};
 use crate::judge::failure;
 use crate::world::World;
 
@@ -55,9 +54,9 @@ fn a_crash_loop_or_lost_endpoints_in_probation_give_everybody_back() {
         for _ in 0..10 {
             world.step();
         }
-        let pods = world.workloads.get_mut(&id_of(&spec("b"))).unwrap();
+        let pods = pods(&mut world, "b");
         if crash_loop {
-            pods.tripped = Some(Cause { reason: "OOMKilled".into(), message: "container server of pod x was killed for memory".into() });
+            pods.tripped = Some(killed());
         } else {
             pods.ready = 0;
         }
@@ -150,7 +149,7 @@ fn probation_goes_on_watching_the_pods_when_the_policy_is_gone() {
         world.step();
     }
     world.policy = None;
-    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 0;
+    pods(&mut world, "b").ready = 0;
     world.step();
     assert_eq!(world.share(&service(&spec("a"))), 100);
 }

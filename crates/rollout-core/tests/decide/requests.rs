@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use rollout_core::verdict::Overall;
 use serde_json::json;
 
-use crate::fixtures::{failure_free_end, harm_at, id_of, service, serving, spec, spec_with, trial, trying};
+use crate::fixtures::{failure_free_end, harm_at, id_of, service, serving, spec, spec_with, trial, trial_at, trying};
 use crate::judge::{Judge, failure};
 use crate::world::World;
 
@@ -30,8 +30,7 @@ fn b() -> String {
 
 #[test]
 fn a_person_may_promote_what_they_saw_and_nothing_else() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     refused(&mut world, "1", "promote", "sha256:other", "it names candidate sha256:other, but the live one is");
     world.ask("2", "promote", "sha256:b");
     world.run_until("promoted", |w| w.stable() == b());
@@ -44,8 +43,7 @@ fn a_person_may_promote_what_they_saw_and_nothing_else() {
 #[test]
 fn promote_works_from_a_shadow_stage_and_out_of_a_pause_and_from_a_slice() {
     for (stage, pause) in [(0, false), (1, true), (2, false)] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(stage, 0));
+        let mut world = trial_at(stage, 0);
         if pause {
             world.ask("1", "pause", &b());
             world.step();
@@ -85,8 +83,7 @@ fn promote_is_refused_while_it_could_not_be_carried_out() {
     assert_eq!(answer(&world).0, "Refused");
     assert_eq!(world.condition("Ready").1, "RolledBack");
 
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     world.apply(spec_with("b", json!({"suspend": true})));
     refused(&mut world, "1", "promote", &b(), "suspended");
     world.apply(spec("b"));
@@ -97,8 +94,7 @@ fn promote_is_refused_while_it_could_not_be_carried_out() {
 #[test]
 fn abort_takes_the_candidate_off_whatever_it_is_doing_and_latches() {
     for (stage, step) in [(0, 0), (1, 2), (2, 0)] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(stage, step));
+        let mut world = trial_at(stage, step);
         world.ask("1", "abort", &b());
         world.step();
         assert_eq!(world.share(&service(&spec("b"))), 0);
@@ -113,8 +109,7 @@ fn abort_takes_the_candidate_off_whatever_it_is_doing_and_latches() {
 #[test]
 fn abort_waits_for_neither_a_valid_spec_nor_a_policy() {
     for broken in [false, true] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(1, 2));
+        let mut world = trial_at(1, 2);
         if broken {
             world.apply(spec_with("b", json!({"stages": [{"name": "x", "type": "Canary", "steps": ["50%", "5%"]}]})));
         } else {
@@ -128,8 +123,7 @@ fn abort_waits_for_neither_a_valid_spec_nor_a_policy() {
 
 #[test]
 fn pause_holds_and_resume_goes_on() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     refused(&mut world, "0", "resume", &b(), "not paused");
     world.ask("1", "pause", &b());
     world.rest();
@@ -142,8 +136,7 @@ fn pause_holds_and_resume_goes_on() {
 
 #[test]
 fn harm_rolls_back_a_paused_candidate() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     world.ask("1", "pause", &b());
     world.step();
     world.judge = harm_at(1, 1, 0);
@@ -231,8 +224,7 @@ fn rollback_is_for_probation_and_says_so_otherwise() {
 
 #[test]
 fn a_request_is_acted_on_once_and_one_that_cannot_be_read_is_answered_once() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 0));
+    let mut world = trial_at(1, 0);
     world.ask("1", "pause", &b());
     world.step();
     world.status.attempt.as_mut().unwrap().paused = None;

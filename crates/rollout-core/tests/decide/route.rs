@@ -7,7 +7,8 @@ use rollout_core::status::AttemptPhase;
 use serde_json::{Value, json};
 
 use crate::fixtures::{
-    adopting, baseline, failure_free_end, harm_at, id_of, over_baseline, policy, service, serving, spec, spec_with, trial, user_route,
+    adopting, baseline, exposed_at, failure_free_end, harm_at, id_of, over_baseline, policy, service, serving, spec, spec_with, trial,
+    trial_at, user_route,
 };
 use crate::judge::{Judge, failure};
 use crate::world::World;
@@ -35,8 +36,7 @@ fn a() -> String {
 #[test]
 fn a_share_that_somebody_raised_is_lowered_at_once_and_named() {
     for (stage, step, back) in [(1, 0, 1), (1, 1, 5), (0, 0, 0)] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(stage, step) && w.candidate_share() == back);
+        let mut world = exposed_at(stage, step, back);
         world.edit_route(|r| set_weights(r, &[(&a(), 10), (&b(), 90)]));
         world.step();
         assert_eq!(world.share(&b()), back);
@@ -50,8 +50,7 @@ fn a_share_that_somebody_raised_is_lowered_at_once_and_named() {
 
 #[test]
 fn a_fight_over_the_route_is_in_the_log_once() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1) && w.candidate_share() == 5);
+    let mut world = exposed_at(1, 1, 5);
     for _ in 0..30 {
         world.edit_route(|r| set_weights(r, &[(&a(), 10), (&b(), 90)]));
         world.step();
@@ -63,8 +62,7 @@ fn a_fight_over_the_route_is_in_the_log_once() {
 #[test]
 fn a_share_that_somebody_lowered_is_no_progress_and_no_reason_to_raise_without_a_pass() {
     for (to, step) in [(5, 1), (10, 1), (24, 1), (1, 0)] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+        let mut world = exposed_at(1, 2, 25);
         world.judge.silent = true;
         world.edit_route(|r| set_weights(r, &[(&a(), 100 - to), (&b(), to)]));
         world.step();
@@ -85,8 +83,7 @@ fn a_share_that_somebody_lowered_is_no_progress_and_no_reason_to_raise_without_a
 #[test]
 fn a_route_that_somebody_emptied_or_deleted_is_prepared_again_and_climbs_from_the_first_step() {
     for delete in [false, true] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+        let mut world = exposed_at(1, 2, 25);
         world.exposures.clear();
         if delete {
             world.foreign = true;
@@ -103,8 +100,7 @@ fn a_route_that_somebody_emptied_or_deleted_is_prepared_again_and_climbs_from_th
 
 #[test]
 fn headers_that_somebody_took_out_are_put_back_while_the_step_is_judged() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1) && w.candidate_share() == 5);
+    let mut world = exposed_at(1, 1, 5);
     world.edit_route(|r| r["spec"]["rules"][0]["backendRefs"][1]["filters"] = json!([]));
     world.step();
     assert!(world.route.as_ref().unwrap()["spec"]["rules"][0]["backendRefs"][1]["filters"][0].is_object());
@@ -123,8 +119,7 @@ fn an_edit_at_rest_is_put_back_also_under_suspend_and_pause() {
     failure_free_end(&world, &spec("a"));
 
     for paused in [false, true] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(0, 0));
+        let mut world = trial_at(0, 0);
         if paused {
             world.ask("1", "pause", id_of(&spec("b")).as_str());
         } else {
@@ -152,8 +147,7 @@ fn a_rejected_revision_that_somebody_gives_users_loses_them_at_once() {
 
 #[test]
 fn a_raise_that_leaves_no_room_for_stable_is_rendered_anew() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1) && w.candidate_share() == 5);
+    let mut world = exposed_at(1, 1, 5);
     world.edit_route(|r| r["spec"]["rules"][0]["backendRefs"] = json!([{"name": b(), "port": 8080, "weight": 100}]));
     world.judge = harm_at(1, 1, 0);
     world.run_until("off", |w| !w.status.rejected.is_empty());
@@ -337,8 +331,7 @@ fn a_note_of_another_attempt_revision_or_kind_rolls_nothing_back() {
         (format!("{revision}.0.9"), revision.clone(), "Return"),
     ];
     for (id, revision, action) in notes {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(1, 0));
+        let mut world = trial_at(1, 0);
         let mut object = world.route.clone().unwrap();
         route::note(&mut object, &DecisionNote { id, revision, action: action.into(), reason: "accuracy|Harmful|worse".into() });
         world.set_route(object);
@@ -354,8 +347,7 @@ fn a_gateway_that_takes_its_time_is_waited_for_before_every_raise_and_never_befo
     world.rest();
     failure_free_end(&world, &spec("b"));
 
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+    let mut world = exposed_at(1, 2, 25);
     world.gateway_delay = TimeDelta::days(30);
     world.judge = harm_at(1, 2, 0);
     world.rest();
@@ -365,8 +357,7 @@ fn a_gateway_that_takes_its_time_is_waited_for_before_every_raise_and_never_befo
 
 #[test]
 fn a_step_counts_from_the_moment_the_gateway_took_it() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 0));
+    let mut world = trial_at(1, 0);
     world.run_until("accepted", |w| w.condition("TrafficApplied").0 == "True");
     world.gateway_delay = TimeDelta::seconds(35);
     world.run_until("raised", |w| w.is_at(1, 1) && w.candidate_share() == 5);

@@ -7,7 +7,7 @@ use rollout_core::spec::ReadyWhen;
 use rollout_core::verdict::{Failure, Overall};
 use serde_json::json;
 
-use crate::fixtures::{id_of, spec, spec_with, trial, trying};
+use crate::fixtures::{id_of, spec, spec_with, trial, trial_at, trying};
 use crate::judge::{Judge, failure};
 use crate::kstatus::{Reading, expected};
 
@@ -62,8 +62,7 @@ fn with_ready_when_accepted_a_long_trial_is_ready_and_a_rollback_is_not() {
 
 #[test]
 fn transition_times_move_with_the_status_of_a_condition_only() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 0));
+    let mut world = trial_at(1, 0);
     let time = |w: &crate::world::World, kind: &str| w.status.conditions.iter().find(|c| c.kind == kind).map(|c| c.last_transition_time);
     let (available, ready) = (time(&world, "Available"), time(&world, "Ready"));
     world.run_until("there", |w| w.is_at(1, 2));

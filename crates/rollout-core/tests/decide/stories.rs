@@ -9,7 +9,7 @@ use rollout_core::weights::Position;
 use serde_json::json;
 
 use crate::fixtures::{
-    baseline, failure_free_end, harm_at, id_of, over_baseline, policy, service, serving, spec, spec_with, trial, trying,
+    baseline, failure_free_end, harm_at, id_of, over_baseline, policy, service, serving, spec, spec_with, trial, trial_at, trying,
 };
 use crate::judge::{Judge, failure};
 use crate::world::World;
@@ -178,8 +178,7 @@ fn a_revision_that_served_before_comes_back_at_once_without_analysis() {
 #[test]
 fn a_new_candidate_in_the_middle_starts_over_from_nobody() {
     for place in [(0, 0), (1, 1), (1, 2), (2, 0)] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(place.0, place.1));
+        let mut world = trial_at(place.0, place.1);
         world.exposures.clear();
         world.apply(spec("c"));
         world.step();
@@ -195,8 +194,7 @@ fn a_new_candidate_in_the_middle_starts_over_from_nobody() {
 
 #[test]
 fn harm_of_the_old_candidate_is_not_held_against_the_new_one() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     world.judge = harm_at(1, 1, 0);
     world.apply(spec("c"));
     world.step();
@@ -209,8 +207,7 @@ fn harm_of_the_old_candidate_is_not_held_against_the_new_one() {
 
 #[test]
 fn there_and_back_ends_where_it_began() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 2));
+    let mut world = trial_at(1, 2);
     world.apply(spec("a"));
     world.rest();
     failure_free_end(&world, &spec("a"));
@@ -220,8 +217,7 @@ fn there_and_back_ends_where_it_began() {
 
 #[test]
 fn a_policy_edit_starts_the_evidence_anew_with_nobody_exposed() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 2));
+    let mut world = trial_at(1, 2);
     let (first, hash) = world.status.attempt.as_ref().map(|a| (a.started, a.plan_hash.clone())).unwrap();
     let mut edited = serde_json::to_value(policy()).unwrap();
     edited["guardrails"][0]["target"] = json!("+1pp vs stable");
@@ -238,8 +234,7 @@ fn a_policy_edit_starts_the_evidence_anew_with_nobody_exposed() {
 
 #[test]
 fn a_pause_outlives_a_policy_edit() {
-    let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 1));
+    let mut world = trial_at(1, 1);
     world.ask("1", "pause", id_of(&spec("b")).as_str());
     world.step();
     let mut edited = serde_json::to_value(policy()).unwrap();
@@ -253,8 +248,7 @@ fn a_pause_outlives_a_policy_edit() {
 #[test]
 fn suspend_holds_exposure_and_does_not_hold_a_rollback() {
     for harmful in [false, true] {
-        let mut world = trial();
-        world.run_until("there", |w| w.is_at(1, 1));
+        let mut world = trial_at(1, 1);
         world.apply(spec_with("b", json!({"suspend": true})));
         if harmful {
             world.judge = harm_at(1, 1, 60);

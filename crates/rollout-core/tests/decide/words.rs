@@ -7,24 +7,16 @@ use chrono::TimeDelta;
 use rollout_core::decide::{Decision, decide};
 use rollout_core::revision::RevisionId;
 use rollout_core::status::{EvidenceStatus, SliceStatus, Status};
-use rollout_core::verdict::{Finding, Judgement, Overall, SliceFinding, Verdict, WinFinding};
+use rollout_core::verdict::{Finding, Overall, SliceFinding, Verdict, WinFinding};
 use serde_json::json;
 
 use crate::fixtures::{baseline, harm_at, id_of, policy, service, serving, spec, spec_with, trial, trying};
-use crate::judge::{Judge, failure, finding};
+use crate::judge::{Judge, failure, finding, judgement};
 use crate::world::World;
 
 /// What the operator makes of these findings at this moment.
 fn decided(world: &World, findings: Vec<Finding>, overall: Overall) -> Decision {
-    let judgement = Judgement {
-        at: world.now,
-        findings,
-        overall,
-        realised_share: None,
-        share_above_intent: false,
-        stage_judged: TimeDelta::zero(),
-        step_judged: TimeDelta::zero(),
-    };
+    let judgement = judgement(world.now, findings, overall);
     decide(&world.observe(), &world.plan(), Some(&judgement), world.now)
 }
 

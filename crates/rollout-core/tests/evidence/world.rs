@@ -44,6 +44,11 @@ impl Dice {
     pub fn times(&mut self, n: u32, p: f64) -> u32 {
         (0..n).filter(|_| self.unit() < p).count() as u32
     }
+
+    /// The same of what only some worlds have: without any no dice are thrown, so that the worlds of other tests stay as they are.
+    pub fn some(&mut self, n: u32, p: f64) -> u32 {
+        if p > 0.0 { self.times(n, p) } else { 0 }
+    }
 }
 
 /// What an arm does with its requests.
@@ -279,7 +284,6 @@ impl World {
             let behaviour = if revision == STABLE { self.stable } else { self.candidate };
             let alive = self.pods.iter().filter(|p| p.revision == revision && p.alive).count().max(1);
             let mean = behaviour.rps * self.interval as f64 / 1000.0 / alive as f64;
-            let interval = self.interval;
             let (dice, now, gateway, regions) = (&mut self.dice, self.now, &mut self.gateway, self.regions);
             let classes = self.classes.map(|shares| shares[usize::from(revision == CANDIDATE)]);
             let (lost, pairs) = (&self.lost, self.pairs.filter(|_| revision == CANDIDATE));
@@ -293,14 +297,12 @@ impl World {
                     }
                 };
                 count(pod, "right", n - wrong);
-                // Without any no dice are thrown: the worlds of other tests stay as they are.
-                let unseen = if behaviour.unlabelled > 0.0 { dice.times(wrong, behaviour.unlabelled) } else { 0 };
+                let unseen = dice.some(wrong, behaviour.unlabelled);
                 count(pod, "wrong", wrong - unseen);
                 count(pod, "requests", n);
                 count(pod, "errors", failing);
                 count(pod, "fast", n - slow);
-                // Without any no dice are thrown: the worlds of other tests stay as they are.
-                let crawling = if behaviour.crawling > 0.0 { dice.times(slow, behaviour.crawling) } else { 0 };
+                let crawling = dice.some(slow, behaviour.crawling);
                 count(pod, "quarter", n - crawling);
                 count(pod, "all", n);
                 count(pod, "nan", nan);
@@ -324,15 +326,14 @@ impl World {
                     count(pod, "pairs-stable", stable);
                     count(pod, "pairs-tied", n - candidate - stable);
                 }
-                let seconds = interval as f64 / 1000.0;
+                let seconds = self.interval as f64 / 1000.0;
                 let noise = 1.0 + 0.1 * (self.power.unit() - 0.5);
                 pod.add("energy", (IDLE_WATTS * seconds + behaviour.joules * f64::from(n)) * noise * 1000.0);
                 let watts = behaviour.watts + 2.0 * (dice.unit() - 0.5);
                 if pod.values.contains_key("watts") {
                     pod.set("watts", watts);
                 }
-                let offset = pod.offset;
-                pod.scrape(now - offset);
+                pod.scrape(now - pod.offset);
                 *gateway.entry(format!("ns_{revision}_80")).or_default() += f64::from(n);
             }
         }
