@@ -78,6 +78,9 @@ pub struct CountedWindow {
     pub counts: Window,
     /// Reasons for which the window must not be judged, in order and once each; empty when it may.
     pub unmeasurable: Vec<Unmeasurable>,
+    /// Targets whose counters began anew since they were seen last: what they counted in between, before that, nobody knows.
+    #[serde(default)]
+    pub restarts: usize,
 }
 
 /// What is remembered of a target.
@@ -109,7 +112,7 @@ impl TargetWindows {
         let mut problems: Vec<Unmeasurable> = duplicates.iter().map(|target| Unmeasurable::Duplicate((*target).to_owned())).collect();
         for sample in samples {
             let Some(total) = sample.total.filter(|_| !duplicates.contains(sample.target.as_str())) else { continue };
-            match self.difference(previous, sample, total) {
+            match self.difference(previous, sample, total, &mut window.restarts) {
                 Ok(tally) => match sample.arm {
                     Arm::Champion => window.counts.champion += tally,
                     Arm::Candidate => window.counts.candidate += tally,
@@ -131,7 +134,13 @@ impl TargetWindows {
         previous.map(|_| window)
     }
 
-    fn difference(&mut self, previous: Option<f64>, sample: &TargetSample, total: f64) -> Result<Tally, Unmeasurable> {
+    fn difference(
+        &mut self,
+        previous: Option<f64>,
+        sample: &TargetSample,
+        total: f64,
+        restarts: &mut usize,
+    ) -> Result<Tally, Unmeasurable> {
         let defined = |v: f64| v.is_finite() && v >= 0.0;
         if !defined(total) || !sample.bad.is_none_or(defined) {
             return Err(Unmeasurable::Undefined(sample.target.clone()));
@@ -147,6 +156,7 @@ impl TargetWindows {
             || total < before.total
             || matches!((before.bad, sample.bad), (Some(then), Some(bad)) if bad < then);
         if restarted {
+            *restarts += 1;
             *known = now;
             return Ok(Tally::new(sample.bad.unwrap_or(0.0), total));
         }
@@ -242,13 +252,14 @@ mod tests {
     fn an_increase_during_a_gap_is_charged_where_the_target_reappears() {
         let got = run(&[&[sample("p", -9.0, 10.0, 1.0)], &[sample("p", -9.0, None, None)], &[], &[sample("p", -9.0, 50.0, 21.0)]]);
         assert_eq!(got.iter().map(candidate).collect::<Vec<_>>(), [(0.0, 0.0), (0.0, 0.0), (20.0, 40.0)]);
+        assert_eq!(got.iter().map(|window| window.restarts).sum::<usize>(), 0);
     }
 
     #[test]
     fn a_reset_of_one_counter_resets_all_of_the_target() {
         // Traffic doubled after the restart: only the bad counter fell.
         let got = run(&[&[sample("p", -9.0, 100.0, 10.0)], &[sample("p", -9.0, 150.0, 4.0)]]);
-        assert_eq!(candidate(&got[0]), (4.0, 150.0));
+        assert_eq!((candidate(&got[0]), got[0].restarts), ((4.0, 150.0), 1));
         let moved = run(&[&[sample("p", -9.0, 100.0, 10.0)], &[sample("p", 30.0, 150.0, 12.0)]]);
         assert_eq!(candidate(&moved[0]), (12.0, 150.0), "start time changed although no counter fell");
         let unborn = run(&[&[sample("p", -9.0, 100.0, 10.0)], &[sample("p", 30.0, 20.0, None)]]);

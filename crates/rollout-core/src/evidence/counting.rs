@@ -43,6 +43,8 @@ pub(super) struct ArmCount {
     pub bad_exists: bool,
     /// Whether a pod that still exists and was read before could not be read now.
     pub incomplete: bool,
+    /// Whether a target began anew or is gone: what it counted after it was read last is not known.
+    pub cut: bool,
     /// What is wrong with one of its targets; its increase is charged when it is well again.
     pub problem: Option<Unmeasurable>,
 }
@@ -196,10 +198,12 @@ impl ArmCounter {
         });
         let read: BTreeSet<&str> = raws.iter().map(|raw| raw.target).collect();
         let existing = scope.arms.of(role).map(|arm| &arm.pods).ok();
-        let (mut incomplete, crowded) = (false, self.windows.len() > MOST_TARGETS);
+        let (mut incomplete, mut cut, crowded) = (false, counted.restarts > 0, self.windows.len() > MOST_TARGETS);
         self.windows.retain(|target| {
             let missing = !read.contains(target);
-            incomplete |= missing && existing.is_some_and(|pods| pods.contains(target));
+            let exists = existing.is_some_and(|pods| pods.contains(target));
+            incomplete |= missing && exists;
+            cut |= missing && !exists;
             !(missing && crowded)
         });
         ArmCount {
@@ -207,6 +211,7 @@ impl ArmCounter {
             targets: raws.len(),
             bad_exists: false,
             incomplete,
+            cut,
             problem,
         }
     }

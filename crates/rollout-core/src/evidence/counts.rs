@@ -11,12 +11,12 @@ use super::comparison::{Bounds, Comparison, Saved as SavedComparison, Terms, Tic
 use super::counting::{ArmCount, ArmCounter, Sides};
 use super::family::expected;
 use super::history::Remembered;
-use super::labels::{Asked, LabelCounts, Saved as SavedLabels, UnlikeLabels};
+use super::labels::{LabelCounts, Saved as SavedLabels, UnlikeLabels};
 use super::parts::{ArmCounts, first_problem, more_than_all, nobody_has_bad, parts};
 use super::query::count_reference;
 use super::scatter::Scatter;
 use super::series::Role;
-use super::share::ShareCounts;
+use super::share::{Served, ShareCounts};
 use super::shocks::Shocks;
 use super::slices::{Census, Saved as SavedSlices, Slices};
 use super::{Lens, TickTimes, Weighty};
@@ -240,14 +240,13 @@ impl CountState {
             let both = Window::new(counts.stable, counts.candidate);
             self.moving.scatter.compare(times.seconds(), (times.start >= times.settled).then_some(&both));
             if self.counts_requests {
-                let whole = [&candidate, &stable].into_iter().all(|arm| arm.as_ref().is_ok_and(ArmCount::is_whole));
                 // How requests are split is read off the requests, where the totals are labels.
                 let asked = match asked {
                     Ok(Some(asked)) => asked,
-                    Ok(None) => Asked { candidate: counts.candidate.total, stable: counts.stable.total, whole },
-                    Err(_) => Asked { candidate: 0.0, stable: 0.0, whole: false },
+                    Ok(None) => Served::of([&candidate, &stable], |_| false),
+                    Err(_) => Served::UNKNOWN,
                 };
-                self.moving.share.absorb(times, asked.candidate, asked.stable, asked.whole);
+                self.moving.share.absorb(times, asked);
             }
         }
         problem.map_or(Ok(()), Err)

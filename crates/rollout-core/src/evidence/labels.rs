@@ -10,6 +10,7 @@ use super::counting::{ArmCount, ArmCounter, Sides};
 use super::family::Family;
 use super::scatter::Scatter;
 use super::series::Role;
+use super::share::Served;
 use super::traffic::SAMPLE_RATIO_ALPHA;
 use super::{Lens, TickTimes, Weighty};
 use crate::plan::{CountSource, Guardrail, Maturity, Test};
@@ -63,13 +64,6 @@ pub(super) struct Saved {
     sides: Vec<SavedComparison>,
 }
 
-/// What an arm's targets counted in one tick, and whether all of them were read.
-pub(super) struct Asked {
-    pub candidate: f64,
-    pub stable: f64,
-    pub whole: bool,
-}
-
 impl LabelCounts {
     /// Fresh state; `None` where the guardrail does not say of which requests its labels are.
     pub(super) fn new(guardrail: &Guardrail, terms: &Terms, started: i64) -> Result<Option<Self>, InvalidParameter> {
@@ -96,20 +90,19 @@ impl LabelCounts {
     }
 
     /// Counts one instant; the requests of both arms in it, as they were asked.
-    pub(super) fn absorb(&mut self, lens: &Lens<'_>, times: &TickTimes, active: bool) -> Result<Asked, Unmeasurable> {
+    pub(super) fn absorb(&mut self, lens: &Lens<'_>, times: &TickTimes, active: bool) -> Result<Served, Unmeasurable> {
         let sides = Sides { guardrail: &self.one, bad: &self.labels, total: &self.requests };
         let candidate = self.moving.candidate.count(&lens.scope, &sides, Role::Candidate);
         let stable = self.moving.stable.count(&lens.scope, &sides, Role::Stable);
-        let asked = |arm: &Result<ArmCount, Unmeasurable>| arm.as_ref().map_or(0.0, |count| count.tally().total);
         let whole = [&candidate, &stable].into_iter().all(|arm| arm.as_ref().is_ok_and(ArmCount::is_whole));
-        let of_tick = Asked { candidate: asked(&candidate), stable: asked(&stable), whole };
+        let asked = Served::of([&candidate, &stable], |_| false);
         let (candidate, stable) = (candidate?, stable?);
         if active {
             self.moving.scatter.absorb(times.seconds(), stable.halves, (stable.targets, candidate.targets));
             let judged = if whole { times.judged } else { 0.0 };
             self.fold(lens.window, times, Window::new(stable.tally(), candidate.tally()), judged);
         }
-        candidate.problem.or(stable.problem).map_or(Ok(of_tick), Err)
+        candidate.problem.or(stable.problem).map_or(Ok(asked), Err)
     }
 
     /// Ticks are put together to whole windows first: labels come in batches, which one arm's scrape sees an instant before the other's.

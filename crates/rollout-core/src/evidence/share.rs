@@ -5,6 +5,8 @@ use anytime_stats::SampleRatio;
 use serde::{Deserialize, Serialize};
 
 use super::TickTimes;
+use super::counting::ArmCount;
+use crate::verdict::Unmeasurable;
 
 /// Requests per arm since the last change of traffic: candidate, stable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,42 @@ pub(crate) struct ShareCounts {
     /// Counted while a part of an arm was not to be seen: compared once that part is back and its gap is charged.
     #[serde(rename = "p")]
     pending: Pending,
+}
+
+/// What both arms served in one tick.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    /// Candidate, stable.
+    requests: [f64; 2],
+    seen: Seen,
+}
+
+/// How much of both arms a tick saw.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Seen {
+    /// Every target that is known.
+    Whole,
+    /// Everything that there is now, but something began anew or went since it was read last.
+    Cut,
+    /// A target that exists was not to be seen.
+    InPart,
+}
+
+impl Served {
+    /// What cannot be known.
+    pub(super) const UNKNOWN: Self = Self { requests: [0.0; 2], seen: Seen::InPart };
+
+    /// As counted for candidate and stable; an arm served nothing where the reason why it has no count `means_none`.
+    pub(super) fn of(arms: [&Result<ArmCount, Unmeasurable>; 2], means_none: impl Fn(&Unmeasurable) -> bool) -> Self {
+        let whole = arms.iter().all(|arm| arm.as_ref().map_or_else(&means_none, ArmCount::is_whole));
+        let cut = arms.iter().any(|arm| arm.as_ref().is_ok_and(|count| count.cut));
+        let seen = match (whole, cut) {
+            (false, _) => Seen::InPart,
+            (true, true) => Seen::Cut,
+            (true, false) => Seen::Whole,
+        };
+        Self { requests: arms.map(|arm| arm.as_ref().map_or(0.0, |count| count.tally().total)), seen }
+    }
 }
 
 /// Counts that wait for the rest of their arm.
@@ -40,17 +78,21 @@ struct Pending {
 const GONE_AFTER: f64 = 300.0;
 
 impl ShareCounts {
-    /// Adds one tick; `whole` says that every known target of both arms was read.
-    pub(super) fn absorb(&mut self, times: &TickTimes, candidate: f64, stable: f64, whole: bool) {
-        let tick = [candidate, stable];
-        add(&mut self.pending.since, tick);
+    /// Adds one tick.
+    pub(super) fn absorb(&mut self, times: &TickTimes, served: Served) {
+        let Served { requests, seen } = served;
+        add(&mut self.pending.since, requests);
         if times.start >= times.settled {
-            add(&mut self.pending.settled, tick);
+            add(&mut self.pending.settled, requests);
         }
         self.pending.seconds += times.seconds();
         self.pending.ticks += 1.0;
-        if whole || self.pending.seconds >= GONE_AFTER {
+        if seen != Seen::InPart || self.pending.seconds >= GONE_AFTER {
             let Pending { since, settled, ticks, .. } = std::mem::take(&mut self.pending);
+            if seen == Seen::Cut && ticks > 1.0 {
+                // What one arm served in the gap is lost, and with it what it is compared with.
+                return;
+            }
             add(&mut self.since, since);
             add(&mut self.settled, settled);
             for (step, counted) in self.step.iter_mut().zip(since) {
@@ -130,7 +172,10 @@ mod tests {
         let mut counts = ShareCounts::default();
         for (i, (candidate, stable)) in ticks.iter().enumerate() {
             let at = i64::try_from(i).unwrap() * 1000;
-            counts.absorb(&TickTimes { start: at, end: at + 1000, judged: 1.0, settled: 2000, since: 0 }, *candidate, *stable, true);
+            counts.absorb(
+                &TickTimes { start: at, end: at + 1000, judged: 1.0, settled: 2000, since: 0 },
+                Served { requests: [*candidate, *stable], seen: Seen::Whole },
+            );
         }
         counts
     }
@@ -160,16 +205,32 @@ mod tests {
         let mut counts = ShareCounts::default();
         let times = |at: i64| TickTimes { start: at * 1000, end: (at + 1) * 1000, judged: 1.0, settled: 0, since: 0 };
         for at in 0..200 {
-            counts.absorb(&times(at), 0.0, 500.0, false);
+            counts.absorb(&times(at), Served { requests: [0.0, 500.0], seen: Seen::InPart });
         }
         assert!(counts.log_e(0.5, 1.0) <= 0.0);
         // Its requests of the gap are charged when it is back.
-        counts.absorb(&times(200), 100_000.0, 500.0, true);
+        counts.absorb(&times(200), Served { requests: [100_000.0, 500.0], seen: Seen::Whole });
         assert!(counts.log_e(0.5, 1.0) <= 0.0);
         for at in 201..600 {
-            counts.absorb(&times(at), 0.0, 500.0, false);
+            counts.absorb(&times(at), Served { requests: [0.0, 500.0], seen: Seen::InPart });
         }
         assert!(counts.log_e(0.5, 1.0) > 7.0, "what stays away for minutes is gone, and the split is wrong");
+    }
+
+    #[test]
+    fn a_pod_that_restarted_where_nobody_could_see_it_is_no_mismatch() {
+        let mut counts = ShareCounts::default();
+        let times = |at: i64| TickTimes { start: at * 1000, end: (at + 1) * 1000, judged: 1.0, settled: 0, since: 0 };
+        for at in 0..180 {
+            counts.absorb(&times(at), Served { requests: [0.0, 500.0], seen: Seen::InPart });
+        }
+        // It served 500 a second all the time, and began to count again 80 s ago.
+        counts.absorb(&times(180), Served { requests: [40_000.0, 500.0], seen: Seen::Cut });
+        assert!(counts.log_e(0.5, 1.0) <= 0.0);
+        for at in 181..240 {
+            counts.absorb(&times(at), Served { requests: [100.0, 900.0], seen: Seen::Cut });
+        }
+        assert!(counts.log_e(0.5, 1.0) > 7.0, "what is read without a gap counts, however often a pod restarts");
     }
 
     #[test]

@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::counting::{ArmCount, ArmCounter};
+use super::counting::ArmCounter;
 use super::query::{self, By, Sought};
 use super::series::Role;
-use super::share::ShareCounts;
+use super::share::{Served, ShareCounts};
 use super::sift::Sifted;
 use super::{Lens, Place, TickTimes, freshness};
 use crate::plan::Plan;
@@ -73,13 +73,10 @@ impl Traffic {
         let sought = query::requests_sought(requests);
         let candidate = self.candidate.count_one(&lens.scope, &sought, Role::Candidate);
         let stable = self.stable.count_one(&lens.scope, &sought, Role::Stable);
-        // A gateway has no series for a backend that nobody reached yet: that is a count of zero as soon as the other one is there.
-        let unreached = |arm: &Result<ArmCount, Unmeasurable>| matches!(arm, Err(Unmeasurable::NoSeries { .. }));
-        let whole = |arm: &Result<ArmCount, Unmeasurable>| arm.as_ref().map_or_else(|_| unreached(arm), ArmCount::is_whole);
         if candidate.is_ok() || stable.is_ok() {
-            let whole = whole(&candidate) && whole(&stable);
-            let count = |arm: Result<ArmCount, Unmeasurable>| arm.map_or(0.0, |count| count.tally().total);
-            self.requests.absorb(times, count(candidate), count(stable), whole);
+            // A gateway has no series for a backend that nobody reached yet: that is a count of zero as soon as the other one is there.
+            let unreached = |reason: &Unmeasurable| matches!(reason, Unmeasurable::NoSeries { .. });
+            self.requests.absorb(times, Served::of([&candidate, &stable], unreached));
         }
     }
 }
