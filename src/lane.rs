@@ -108,7 +108,10 @@ impl Lane {
         queue.untried -= 1;
         if queue.untried == 0 {
             queue.since = None;
-            queue.aftermath = (queue.burst > self.width).then(|| Instant::now() + AFTERMATH);
+            // One that comes after many does not end their aftermath.
+            if queue.burst > self.width {
+                queue.aftermath = Some(Instant::now() + AFTERMATH);
+            }
             queue.burst = 0;
         }
     }

@@ -53,3 +53,19 @@ async fn records_of_many_rollbacks_wait_a_moment_for_those_that_fail_next_and_th
     tokio::time::advance(AFTERMATH).await;
     assert!(!lane.is_busy());
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_comes_late_after_many_does_not_let_the_others_in_early() {
+    let lane = Lane::new(1);
+    lane.take_in([errand("one", 5), errand("two", 5)]);
+    for _ in 0..2 {
+        lane.next();
+        lane.tried();
+    }
+    lane.take_in([errand("late", 5)]);
+    lane.next();
+    lane.tried();
+    assert!(lane.is_busy());
+    tokio::time::advance(AFTERMATH).await;
+    assert!(!lane.is_busy());
+}
