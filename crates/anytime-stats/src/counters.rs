@@ -78,9 +78,10 @@ pub struct CountedWindow {
     pub counts: Window,
     /// Reasons for which the window must not be judged, in order and once each; empty when it may.
     pub unmeasurable: Vec<Unmeasurable>,
-    /// Targets whose counters began anew since they were seen last: what they counted in between, before that, nobody knows.
+    /// Targets of which only a part of the increase is known: they began to count anew since they were seen last, or had counted before they were
+    /// seen first.
     #[serde(default)]
-    pub restarts: usize,
+    pub cut: usize,
 }
 
 /// What is remembered of a target.
@@ -112,7 +113,7 @@ impl TargetWindows {
         let mut problems: Vec<Unmeasurable> = duplicates.iter().map(|target| Unmeasurable::Duplicate((*target).to_owned())).collect();
         for sample in samples {
             let Some(total) = sample.total.filter(|_| !duplicates.contains(sample.target.as_str())) else { continue };
-            match self.difference(previous, sample, total, &mut window.restarts) {
+            match self.difference(previous, sample, total, &mut window.cut) {
                 Ok(tally) => match sample.arm {
                     Arm::Champion => window.counts.champion += tally,
                     Arm::Candidate => window.counts.candidate += tally,
@@ -134,13 +135,7 @@ impl TargetWindows {
         previous.map(|_| window)
     }
 
-    fn difference(
-        &mut self,
-        previous: Option<f64>,
-        sample: &TargetSample,
-        total: f64,
-        restarts: &mut usize,
-    ) -> Result<Tally, Unmeasurable> {
+    fn difference(&mut self, previous: Option<f64>, sample: &TargetSample, total: f64, cut: &mut usize) -> Result<Tally, Unmeasurable> {
         let defined = |v: f64| v.is_finite() && v >= 0.0;
         if !defined(total) || !sample.bad.is_none_or(defined) {
             return Err(Unmeasurable::Undefined(sample.target.clone()));
@@ -149,14 +144,18 @@ impl TargetWindows {
         let Some(known) = self.targets.get_mut(&sample.target) else {
             self.targets.insert(sample.target.clone(), now);
             let born = matches!((previous, sample.start_time), (Some(instant), Some(start)) if start > instant);
-            return Ok(if born { Tally::new(sample.bad.unwrap_or(0.0), total) } else { Tally::default() });
+            if born {
+                return Ok(Tally::new(sample.bad.unwrap_or(0.0), total));
+            }
+            *cut += 1;
+            return Ok(Tally::default());
         };
         let before = *known;
         let restarted = matches!((before.start_time, sample.start_time), (Some(then), Some(start)) if (start - then).abs() > 0.0)
             || total < before.total
             || matches!((before.bad, sample.bad), (Some(then), Some(bad)) if bad < then);
         if restarted {
-            *restarts += 1;
+            *cut += 1;
             *known = now;
             return Ok(Tally::new(sample.bad.unwrap_or(0.0), total));
         }
@@ -252,14 +251,20 @@ mod tests {
     fn an_increase_during_a_gap_is_charged_where_the_target_reappears() {
         let got = run(&[&[sample("p", -9.0, 10.0, 1.0)], &[sample("p", -9.0, None, None)], &[], &[sample("p", -9.0, 50.0, 21.0)]]);
         assert_eq!(got.iter().map(candidate).collect::<Vec<_>>(), [(0.0, 0.0), (0.0, 0.0), (20.0, 40.0)]);
-        assert_eq!(got.iter().map(|window| window.restarts).sum::<usize>(), 0);
+        assert_eq!(got.iter().map(|window| window.cut).sum::<usize>(), 0);
+    }
+
+    #[test]
+    fn what_a_target_counted_before_it_was_seen_first_is_known_to_be_missing() {
+        let got = run(&[&[], &[sample("old", -9.0, 10.0, 1.0)], &[sample("old", -9.0, 20.0, 1.0), sample("born", 90.0, 5.0, 0.0)]]);
+        assert_eq!(got.iter().map(|window| (candidate(window).1, window.cut)).collect::<Vec<_>>(), [(0.0, 1), (15.0, 0)]);
     }
 
     #[test]
     fn a_reset_of_one_counter_resets_all_of_the_target() {
         // Traffic doubled after the restart: only the bad counter fell.
         let got = run(&[&[sample("p", -9.0, 100.0, 10.0)], &[sample("p", -9.0, 150.0, 4.0)]]);
-        assert_eq!((candidate(&got[0]), got[0].restarts), ((4.0, 150.0), 1));
+        assert_eq!((candidate(&got[0]), got[0].cut), ((4.0, 150.0), 1));
         let moved = run(&[&[sample("p", -9.0, 100.0, 10.0)], &[sample("p", 30.0, 150.0, 12.0)]]);
         assert_eq!(candidate(&moved[0]), (12.0, 150.0), "start time changed although no counter fell");
         let unborn = run(&[&[sample("p", -9.0, 100.0, 10.0)], &[sample("p", 30.0, 20.0, None)]]);

@@ -43,7 +43,7 @@ pub(super) struct ArmCount {
     pub bad_exists: bool,
     /// Whether a pod that still exists and was read before could not be read now.
     pub incomplete: bool,
-    /// Whether a target began anew or is gone: what it counted after it was read last is not known.
+    /// Whether something that a target counted since the last instant is not known: it began anew, is gone, or was not seen before.
     pub cut: bool,
     /// What is wrong with one of its targets; its increase is charged when it is well again.
     pub problem: Option<Unmeasurable>,
@@ -198,7 +198,7 @@ impl ArmCounter {
         });
         let read: BTreeSet<&str> = raws.iter().map(|raw| raw.target).collect();
         let existing = scope.arms.of(role).map(|arm| &arm.pods).ok();
-        let (mut incomplete, mut cut, crowded) = (false, counted.restarts > 0, self.windows.len() > MOST_TARGETS);
+        let (mut incomplete, mut cut, crowded) = (false, counted.cut > 0, self.windows.len() > MOST_TARGETS);
         self.windows.retain(|target| {
             let missing = !read.contains(target);
             let exists = existing.is_some_and(|pods| pods.contains(target));

@@ -38,7 +38,7 @@ pub(super) struct Served {
 enum Seen {
     /// Every target that is known.
     Whole,
-    /// Everything that there is now, but something began anew or went since it was read last.
+    /// Everything that there is now, but of something that began anew, came or went since the last tick only a part.
     Cut,
     /// A target that exists was not to be seen.
     InPart,
