@@ -335,3 +335,36 @@ pub fn not_applied(draft: &mut Draft<'_>, why: String) -> Situation {
     draft.check_in(TimeDelta::seconds(5));
     Situation::TrafficNotApplied(why)
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    fn route(b: i32, c: i32) -> Value {
+        json!({"spec": {"rules": [{"backendRefs": [
+            {"name": "a", "weight": 100 - b - c}, {"name": "b", "weight": b}, {"name": "c", "weight": c},
+        ]}]}})
+    }
+
+    #[test]
+    fn a_raise_gives_its_subject_no_more_than_the_ticket_and_no_other_suspect_anything() {
+        let suspects = BTreeSet::from(["b".to_owned(), "c".to_owned()]);
+        let five = Exposure::new(5).unwrap();
+        for (b, c, allowed) in [(5, 0, true), (4, 0, true), (6, 0, false), (5, 1, false), (6, 1, false)] {
+            let ticket = RaiseTicket::new(RevisionId::new("b"), five, Grounds::ServedBefore, DateTime::UNIX_EPOCH);
+            let write = RouteWrite::raising(ticket, Some(&route(0, 0)), route(b, c), "b", &suspects);
+            assert_eq!(write.is_some(), allowed, "b gets {b}%, c gets {c}%");
+        }
+    }
+
+    #[test]
+    fn without_a_ticket_no_suspect_gets_more_than_it_has() {
+        let suspects = BTreeSet::from(["b".to_owned(), "c".to_owned()]);
+        for (b, c, allowed) in [(5, 5, true), (0, 0, true), (6, 0, false), (0, 6, false)] {
+            let write = RouteWrite::lowering(Some(&route(5, 5)), route(b, c), &suspects);
+            assert_eq!(write.is_some(), allowed, "b gets {b}%, c gets {c}%");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Clocks that somebody sets, and times that lie behind or ahead of now.
 
-use chrono::TimeDelta;
+use chrono::{SubsecRound, TimeDelta};
 use rollout_core::observed::Cause;
 
 use crate::fixtures::{failure_free_end, id_of, service, spec, trial};
@@ -50,4 +50,26 @@ fn a_kill_that_was_decided_on_before_a_retry_is_not_held_against_it() {
     world.workloads.get_mut(&b).unwrap().tripped_at = Some(now);
     world.step();
     assert_eq!(world.status.rejected[0].reason, "OOMKilled", "the next one is");
+}
+
+#[test]
+fn a_kill_that_nobody_has_decided_on_counts_whenever_it_was() {
+    let killed = || Some(Cause { reason: "OOMKilled".into(), message: "container server of pod x was killed for memory".into() });
+    let b = id_of(&spec("b"));
+    let mut world = trial();
+    world.run_until("there", |w| w.status.attempt.is_some());
+    let workload = world.workloads.entry(b.clone()).or_default();
+    (workload.tripped, workload.tripped_at) = (killed(), Some(world.now - TimeDelta::hours(1)));
+    assert_eq!(world.decide().status.rejected[0].reason, "OOMKilled", "the first try may find pods that were there before it");
+
+    world.rest();
+    world.ask("again", "retry", b.as_str());
+    world.step();
+    let second = world.status.attempt.as_ref().unwrap().started.trunc_subsecs(0);
+    world.status.attempt.as_mut().unwrap().started = second + TimeDelta::milliseconds(700);
+    for (at, rejections) in [(second - TimeDelta::seconds(1), 1), (second, 2)] {
+        world.workloads.get_mut(&b).unwrap().tripped_at = Some(at);
+        let rejected = &world.decide().status.rejected[0];
+        assert_eq!(rejected.attempts, rejections, "pods tell their times in whole seconds: {at}");
+    }
 }

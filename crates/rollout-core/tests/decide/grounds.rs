@@ -2,7 +2,7 @@
 //! not pass by.
 
 use chrono::TimeDelta;
-use rollout_core::decide::{Write, decide};
+use rollout_core::decide::{Decision, Write, decide};
 use rollout_core::spec::PolicySpec;
 use rollout_core::verdict::{Finding, Judgement, Overall, Verdict};
 use serde_json::json;
@@ -40,8 +40,8 @@ fn about_to_raise(mut world: World) -> World {
     world
 }
 
-/// Whether it raises on a judgement of this age with this finding, and what it says.
-fn raised(world: &World, age: TimeDelta, finding: Finding) -> (bool, String) {
+/// What it does on a judgement of this age with this finding.
+fn looked(world: &World, age: TimeDelta, finding: Finding) -> Decision {
     let judgement = Judgement {
         at: world.now - age,
         findings: vec![finding],
@@ -51,7 +51,12 @@ fn raised(world: &World, age: TimeDelta, finding: Finding) -> (bool, String) {
         stage_judged: TimeDelta::zero(),
         step_judged: TimeDelta::zero(),
     };
-    let decision = decide(&world.observe(), &world.plan(), Some(&judgement), world.now);
+    decide(&world.observe(), &world.plan(), Some(&judgement), world.now)
+}
+
+/// Whether it raises, and what it says.
+fn raised(world: &World, age: TimeDelta, finding: Finding) -> (bool, String) {
+    let decision = looked(world, age, finding);
     (decision.then.iter().any(|write| matches!(write, Write::Route(_))), decision.status.display.message)
 }
 
@@ -81,6 +86,18 @@ fn nobody_is_exposed_on_a_judgement_older_than_three_intervals() {
     assert!(raised(&world, limit, finding(Verdict::Undecided)).0);
     let (raises, message) = raised(&world, limit + TimeDelta::seconds(1), finding(Verdict::Undecided));
     assert!(!raises && message.contains("s old"), "{message}");
+}
+
+#[test]
+fn a_wait_is_told_when_its_words_change_and_not_for_every_second_of_it() {
+    let mut world = about_to_raise(trial());
+    let late = |seconds: i64| TimeDelta::seconds(60 + seconds);
+    world.status = looked(&world, late(0), finding(Verdict::Undecided)).status;
+    assert!(world.status.display.message.contains("60 s old"), "{}", world.status.display.message);
+    assert_eq!(looked(&world, late(1), finding(Verdict::Undecided)).status, world.status);
+    world.preflight = vec!["Service legacy selects pods of the candidate".into()];
+    let told = looked(&world, late(1), finding(Verdict::Undecided)).status.display.message;
+    assert!(told.contains("Service legacy"), "{told}");
 }
 
 #[test]

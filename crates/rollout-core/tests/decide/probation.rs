@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use rollout_core::observed::Cause;
 use serde_json::json;
 
-use crate::fixtures::{failure_free_end, id_of, service, spec, spec_with, trial, trying};
+use crate::fixtures::{baseline, failure_free_end, id_of, over_baseline, service, spec, spec_with, trial, trying};
 use crate::judge::failure;
 use crate::world::World;
 
@@ -112,6 +112,23 @@ fn a_return_survives_a_crash_between_route_and_status() {
 }
 
 #[test]
+fn a_note_about_another_revision_ends_no_probation() {
+    let mut world = promoted();
+    let mut object = world.route.clone().unwrap();
+    let revision = id_of(&spec("c"));
+    let note = rollout_core::route::DecisionNote {
+        id: format!("{revision}.0.9"),
+        revision,
+        action: "Rollback".into(),
+        reason: "accuracy|Harmful|accuracy is worse".into(),
+    };
+    rollout_core::route::note(&mut object, &note);
+    world.set_route(object);
+    world.rest();
+    failure_free_end(&world, &spec("b"));
+}
+
+#[test]
 fn a_retry_after_a_return_counts_the_tries_before() {
     let mut world = trial();
     world.judge = crate::fixtures::harm_at(1, 0, 30);
@@ -176,4 +193,23 @@ fn a_probation_that_ran_out_while_nobody_watched_is_judged_once_more() {
             failure_free_end(&world, &spec("b"));
         }
     }
+}
+
+#[test]
+fn the_end_of_a_probation_is_logged_of_the_revision_that_was_in_it_whatever_is_asked_for_by_then() {
+    let mut world = promoted();
+    world.apply(spec_with("c", json!({"suspend": true})));
+    world.rest();
+    let ended = world.status.decisions.iter().find(|d| d.action == "ProbationEnded").unwrap();
+    assert_eq!(ended.revision, id_of(&spec("b")));
+}
+
+#[test]
+fn an_old_service_of_the_user_that_is_gone_is_not_named_while_probation_runs() {
+    let mut world = over_baseline(spec_with("b", json!({"baseline": baseline()})));
+    world.run_until("promoted", |w| w.status.probation.is_some());
+    world.workloads.remove(&world.status.probation.as_ref().unwrap().previous.revision.clone());
+    world.services.clear();
+    world.run_until("taken out", |w| !w.route.as_ref().unwrap().to_string().contains("digits-fp32"));
+    assert!(world.status.probation.is_some());
 }

@@ -59,6 +59,18 @@ fn promote_works_from_a_shadow_stage_and_out_of_a_pause_and_from_a_slice() {
 }
 
 #[test]
+fn promote_works_while_the_rules_of_a_slice_are_not_there_yet() {
+    let mut world = trial();
+    world.run_until("there", |w| w.status.attempt.as_ref().is_some_and(|a| a.stage == 2));
+    world.ask("1", "promote", &b());
+    world.rest();
+    assert_eq!(answer(&world).0, "Accepted", "{}", answer(&world).1);
+    assert_eq!(world.exposures.last(), Some(&(b(), 100)));
+    assert!(!world.exposures.contains(&(b(), 50)));
+    failure_free_end(&world, &spec("b"));
+}
+
+#[test]
 fn a_promote_a_moment_after_a_step_began_waits_for_the_gateway_and_is_not_refused() {
     for (delay, accepted) in [(5, true), (10_000, false)] {
         let mut world = trial();
@@ -256,6 +268,21 @@ fn a_request_is_acted_on_once_and_one_that_cannot_be_read_is_answered_once() {
     world.ask("7", "abort", &b());
     world.step();
     assert_eq!((answer(&world).0, world.status.rejected.len()), ("Accepted", 1), "the same id, put right, is acted on");
+}
+
+#[test]
+fn each_request_that_cannot_be_read_is_answered_also_when_it_resembles_the_one_before() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(1, 0));
+    world.ask("7", "pause", &b());
+    world.step();
+    assert_eq!(answer(&world).0, "Accepted");
+    for (id, action) in [("7", "explode"), ("7", "implode"), ("8", "implode")] {
+        world.request = Some(json!({"id": id, "action": action, "candidate": "x"}).to_string());
+        world.step();
+        let told = world.status.last_request.as_ref().unwrap();
+        assert!(told.result == "Refused" && told.id == id && told.message.contains(action), "{told:?}");
+    }
 }
 
 #[test]

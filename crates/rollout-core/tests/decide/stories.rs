@@ -5,7 +5,7 @@ use rollout_core::decide::decide;
 use rollout_core::status::AttemptPhase;
 use rollout_core::testing::pass;
 use rollout_core::verdict::Overall;
-use rollout_core::weights::Position;
+use rollout_core::weights::{Exposure, Position};
 use serde_json::json;
 
 use crate::fixtures::{
@@ -190,6 +190,23 @@ fn a_new_candidate_in_the_middle_starts_over_from_nobody() {
         failure_free_end(&world, &spec("c"));
         assert!(!world.reasons().contains(&"ForeignEdit"), "nobody else did that");
         assert!(!world.workloads.contains_key(&id_of(&spec("b"))), "a candidate that was never judged is of no use later");
+    }
+}
+
+#[test]
+fn a_candidate_that_the_spec_left_goes_at_once_also_when_stable_is_gone() {
+    for promoting in [false, true] {
+        let mut world = trial();
+        world.run_until("there", |w| w.is_at(2, 0) && w.candidate_share() == 50);
+        if promoting {
+            // The process died between the status and the route.
+            let attempt = world.status.attempt.as_mut().unwrap();
+            (attempt.phase, attempt.intent) = (AttemptPhase::Promoting, Exposure::FULL);
+        }
+        world.workloads.get_mut(&id_of(&spec("a"))).unwrap().service = false;
+        world.apply(spec("c"));
+        let decided = world.decide().status;
+        assert_eq!((decided.decisions[0].action.as_str(), decided.candidate), ("Cancelled", None), "half of the users are still to answer");
     }
 }
 
