@@ -205,12 +205,11 @@ impl Draft<'_> {
         let mut result = live.clone();
         let keepers = self.trusted();
         for leaving in route::unprepared(live, spec(wanted)) {
-            for keeper in keepers.iter().filter(|keeper| **keeper != leaving && route::exposure(wanted, keeper).referenced) {
+            for keeper in keepers.iter().filter(|keeper| route::exposure(wanted, keeper).referenced) {
                 result = route::lower(&result, &leaving, keeper);
             }
         }
-        let prepared = route::unprepared(&result, spec(wanted)).is_empty() && route::unprepared(live, spec(&result)).is_empty();
-        (prepared && result != *live).then_some(result)
+        route::unprepared(&result, spec(wanted)).is_empty().then_some(result)
     }
 
     /// Raises as the ticket allows; the write goes out after the status.
@@ -249,15 +248,16 @@ impl Draft<'_> {
         }
         let lowered = route::lower(live, subject, stable);
         let left = share(&lowered, subject);
-        let anew = (left > Exposure::ZERO).then(|| self.object(dark).ok().flatten()).flatten().filter(|anew| share(anew, subject) < left);
+        let anew = self.object(dark).ok().flatten().filter(|anew| share(anew, subject) < left);
         let mut object = anew.unwrap_or(lowered);
         if object == *live {
             return false;
         }
         route::note(&mut object, note);
         let Some(write) = RouteWrite::lowering(Some(live), object, &BTreeSet::from([subject.to_owned()])) else { return false };
-        self.first.retain(|write| !matches!(write, Write::Route(_)));
-        self.then.retain(|write| !matches!(write, Write::Route(_)));
+        for writes in [&mut self.first, &mut self.then] {
+            writes.retain(|write| !matches!(write, Write::Route(_)));
+        }
         self.first.push(Write::Route(write));
         self.check_in(AT_ONCE);
         true

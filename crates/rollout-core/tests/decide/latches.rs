@@ -1,7 +1,7 @@
 //! What is remembered of revisions that were rejected, and whose workloads are scaled when they are of no use: the operator's own, never the user's.
 //! How a rejection comes about is told elsewhere.
 
-use rollout_core::decide::decide;
+use rollout_core::decide::{Write, decide};
 use rollout_core::revision::RevisionId;
 use serde_json::json;
 
@@ -22,6 +22,18 @@ fn each_rejected_revision_is_latched_once_the_newest_first() {
 }
 
 #[test]
+fn what_served_before_is_remembered_once_and_what_serves_is_not_among_it() {
+    let mut world = trial();
+    world.rest();
+    for (model, before) in [("a", "b"), ("b", "a")] {
+        world.apply(spec(model));
+        world.rest();
+        let history: Vec<_> = world.status.history.iter().map(|h| &h.revision).collect();
+        assert_eq!(history, [&id_of(&spec(before))], "{model} serves again");
+    }
+}
+
+#[test]
 fn a_checkpoint_ends_with_its_attempt_and_is_kept_when_there_is_no_newer_one() {
     let mut world = trial();
     world.run_until("there", |w| w.is_at(1, 1) && w.status.checkpoint.is_some());
@@ -34,6 +46,17 @@ fn a_checkpoint_ends_with_its_attempt_and_is_kept_when_there_is_no_newer_one() {
     world.judge = harm_at(1, 1, 0);
     world.run_until("rejected", |w| !w.status.rejected.is_empty());
     assert_eq!(world.status.checkpoint, None);
+}
+
+#[test]
+fn a_rollback_repairs_what_it_sends_users_to() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(1, 1) && w.candidate_share() == 5);
+    world.workloads.get_mut(&id_of(&spec("a"))).unwrap().desired = 0;
+    world.judge = harm_at(1, 1, 0);
+    world.run_until("harm", |w| !w.decide().status.rejected.is_empty());
+    let first = world.decide().first;
+    assert!(matches!(&first[..], [Write::Route(_), Write::Ensure(stable)] if *stable == id_of(&spec("a"))), "{first:?}");
 }
 
 #[test]

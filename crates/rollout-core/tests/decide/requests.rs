@@ -1,6 +1,7 @@
 //! What a person can ask for, and how each request is answered once and in view.
 
 use chrono::TimeDelta;
+use rollout_core::status::AttemptPhase;
 use rollout_core::verdict::Overall;
 use serde_json::json;
 
@@ -53,6 +54,7 @@ fn promote_works_from_a_shadow_stage_and_out_of_a_pause_and_from_a_slice() {
         world.ask("2", "promote", &b());
         world.step();
         assert_eq!(answer(&world).0, "Accepted", "{}", answer(&world).1);
+        assert_eq!(world.status.attempt.as_ref().unwrap().paused, None, "who promotes ends the pause");
         world.rest();
         failure_free_end(&world, &spec("b"));
     }
@@ -67,6 +69,29 @@ fn promote_works_while_the_rules_of_a_slice_are_not_there_yet() {
     assert_eq!(answer(&world).0, "Accepted", "{}", answer(&world).1);
     assert_eq!(world.exposures.last(), Some(&(b(), 100)));
     assert!(!world.exposures.contains(&(b(), 50)));
+    failure_free_end(&world, &spec("b"));
+}
+
+#[test]
+fn what_a_person_promotes_is_not_taken_back_for_what_nobody_measured_before() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(0, 0));
+    world.judge.silent = true;
+    world.now += TimeDelta::minutes(10);
+    world.gateway_delay = TimeDelta::seconds(20);
+    world.ask("1", "promote", &b());
+    world.run_until("promoted", |w| w.stable() == b());
+    assert_eq!(world.exposures, [(b(), 0), (b(), 100)]);
+}
+
+#[test]
+fn promote_is_refused_while_the_gateway_does_not_know_the_candidate() {
+    let mut world = trial();
+    world.run_until("ready", |w| {
+        w.phase() == Some(AttemptPhase::Deploying) && w.workloads.get(&id_of(&spec("b"))).is_some_and(|p| p.ready == 2)
+    });
+    refused(&mut world, "1", "promote", &b(), "the gateway does not know");
+    world.rest();
     failure_free_end(&world, &spec("b"));
 }
 

@@ -4,7 +4,8 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
-use crate::fixtures::{id_of, service, serving, spec, spec_with, trying};
+use crate::fixtures::{harm_at, id_of, service, serving, spec, spec_with, trial, trying};
+use crate::world::World;
 
 #[test]
 fn a_lost_service_is_told_of_before_a_spec_that_cannot_be_used() {
@@ -22,7 +23,7 @@ fn edits_at_rest_are_told_once_until_the_gateways_have_taken_what_was_put_back()
     let mut world = serving(spec("a"));
     world.gateway_delay = TimeDelta::minutes(1);
     world.events.clear();
-    let edit = |w: &mut crate::world::World| w.edit_route(|r| r["spec"]["hostnames"] = json!(["other.example"]));
+    let edit = |w: &mut World| w.edit_route(|r| r["spec"]["hostnames"] = json!(["other.example"]));
     for _ in 0..2 {
         edit(&mut world);
         world.step();
@@ -36,13 +37,32 @@ fn edits_at_rest_are_told_once_until_the_gateways_have_taken_what_was_put_back()
 }
 
 #[test]
-fn an_arm_that_drains_is_waited_for_and_not_asked_every_second() {
-    let bare = |model| {
-        spec_with(model, json!({"stages": [{"name": "canary", "type": "Canary", "steps": ["5%", "50%"]}], "probation": {"duration": "0s"}}))
-    };
+fn an_arm_that_drains_is_named_for_as_long_as_requests_may_take_and_not_asked_every_second() {
+    let canary = json!({"name": "canary", "type": "Canary", "steps": ["5%", "50%"]});
+    let bare = |model| spec_with(model, json!({"stages": [canary], "probation": {"duration": "0s"}}));
     let mut world = trying(bare("a"), bare("b"));
-    world.run_until("promoted", |w| w.stable() == id_of(&bare("b")).as_str() && w.condition("TrafficApplied").0 == "True");
-    world.run_until("quiet", |w| w.decide().first.is_empty());
+    world.run_until("promoted", |w| w.stable() == id_of(&bare("b")).as_str());
+    let since = world.status.stable.as_ref().unwrap().since;
+    let named = |w: &World| w.route.as_ref().unwrap().to_string().contains(&service(&bare("a")));
+    world.run_until("quiet", |w| w.decide().first.is_empty() && w.condition("TrafficApplied").0 == "True");
     let next = world.decide().next_check;
     assert!(next > TimeDelta::seconds(5) && next <= TimeDelta::seconds(15), "{next}");
+    world.run_until("taken out", |w| !named(w));
+    assert!(world.now - since >= TimeDelta::seconds(15));
+    world.rest();
+    assert!(!named(&world));
+}
+
+#[test]
+fn a_rule_of_the_user_gives_nobody_to_a_revision_that_was_rejected() {
+    let mut world = trial();
+    world.judge = harm_at(1, 0, 30);
+    world.rest();
+    let testers = json!({"name": "testers", "matches": [{"headers": [{"name": "x-qa", "value": "1"}]}],
+        "backendRefs": [{"name": service(&spec("b")), "port": 8080}]});
+    world.apply(spec_with("a", json!({"route": {"template": {"parentRefs": [{"name": "gw"}], "rules": [{"name": "model"}, testers]}}})));
+    world.rest();
+    assert_eq!((world.share(&service(&spec("a"))), world.share(&service(&spec("b")))), (100, 0));
+    let message = &world.status.display.message;
+    assert!(message.contains("names its Service"), "{message}");
 }

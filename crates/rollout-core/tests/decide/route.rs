@@ -397,6 +397,30 @@ fn the_weight_moves_only_after_the_reference_was_taken() {
 }
 
 #[test]
+fn the_roles_swap_only_after_the_gateway_has_given_everybody_to_the_candidate() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(2, 0) && w.condition("TrafficApplied").0 == "True");
+    world.gateway_delay = TimeDelta::seconds(35);
+    world.run_until("everybody", |w| w.candidate_share() == 100);
+    let raised = world.now;
+    world.run_until("swapped", |w| w.stable() == id_of(&spec("b")).as_str());
+    assert!(world.now - raised >= TimeDelta::seconds(30), "{}", world.now - raised);
+}
+
+#[test]
+fn a_reference_leaves_only_after_the_gateway_has_taken_its_weight() {
+    let mut world = trial();
+    world.judge = harm_at(1, 1, 0);
+    world.run_until("there", |w| w.is_at(1, 1) && w.condition("TrafficApplied").0 == "True");
+    world.gateway_delay = TimeDelta::minutes(1);
+    world.run_until("rejected", |w| !w.status.rejected.is_empty());
+    let rejected = world.now;
+    world.apply(spec("c"));
+    world.run_until("taken out", |w| !route::exposure(w.route.as_ref().unwrap(), &b()).referenced);
+    assert!(world.now - rejected >= TimeDelta::seconds(55), "{}", world.now - rejected);
+}
+
+#[test]
 fn what_would_go_wrong_with_the_route_keeps_the_candidate_in_the_dark() {
     let mut world = trial();
     world.preflight = vec!["Service legacy selects pods of the candidate: take label app=digits out of its selector".into()];
