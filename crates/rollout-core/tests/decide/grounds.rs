@@ -4,6 +4,7 @@
 use chrono::TimeDelta;
 use rollout_core::decide::{Decision, Write, decide};
 use rollout_core::spec::PolicySpec;
+use rollout_core::status::AttemptPhase;
 use rollout_core::verdict::{Finding, Judgement, Overall, Verdict};
 use serde_json::json;
 
@@ -116,11 +117,48 @@ fn as_many_endpoints_as_the_share_needs_of_all_replicas_are_waited_for() {
 }
 
 #[test]
+fn the_time_of_a_stage_begins_when_the_pods_are_ready() {
+    let mut world = trial();
+    world.startup = TimeDelta::minutes(5);
+    world.run_until("ready", |w| w.phase() == Some(AttemptPhase::Preparing));
+    let attempt = world.status.attempt.as_ref().unwrap();
+    assert!(attempt.stage_started - attempt.started >= TimeDelta::minutes(5));
+}
+
+#[test]
+fn a_step_that_takes_longer_than_a_deployment_may_rejects_nobody() {
+    let mut world = trial();
+    world.judge = Judge::who(|a, _| (a.stage == 1 && a.step == 1).then(|| Overall::Hold("watching".into())));
+    world.run_until("there", |w| w.is_at(1, 1) && w.candidate_share() == 5);
+    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 1;
+    let since = world.now;
+    world.run_until("long", |w| w.now - since > TimeDelta::minutes(20));
+    assert_eq!((world.candidate_share(), world.status.rejected.len()), (5, 0), "one of two is enough for 5%");
+}
+
+#[test]
+fn a_candidate_that_was_away_once_may_be_short_of_a_pod_later() {
+    let mut world = trial();
+    world.judge = Judge::who(|a, _| (a.stage == 0).then(|| Overall::Hold("watching".into())));
+    let set = |w: &mut World, ready| w.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = ready;
+    world.run_until("mirrored", |w| w.is_at(0, 0));
+    set(&mut world, 0);
+    world.run_until("held", |w| !w.is_at(0, 0));
+    set(&mut world, 2);
+    world.run_until("mirrored again", |w| w.is_at(0, 0));
+    set(&mut world, 1);
+    let since = world.now;
+    world.run_until("long", |w| w.now - since > TimeDelta::minutes(20));
+    assert!(world.is_at(0, 0) && world.status.rejected.is_empty(), "{:?}", world.status.rejected);
+}
+
+#[test]
 fn a_candidate_that_was_lowered_is_tried_again_after_two_windows() {
     let mut world = trial();
     world.run_until("there", |w| w.is_at(1, 1) && w.candidate_share() == 5);
     world.judge = Judge::who(|a, _| (a.step == 1).then(|| Overall::Lower(failure("CandidateSilent"))));
     world.run_until("lowered", |w| w.candidate_share() == 0);
+    assert_eq!(world.status.display.step, "1/3", "and begins again from the first step");
     let lowered = world.now;
     world.judge = Judge::default();
     world.run_until("again", |w| w.candidate_share() > 0);

@@ -129,6 +129,18 @@ fn harm_in_the_moment_of_promotion_takes_everybody_back() {
 }
 
 #[test]
+fn a_candidate_that_dies_in_the_moment_of_promotion_loses_everybody() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(2, 0) && w.condition("TrafficApplied").0 == "True");
+    world.gateway_delay = TimeDelta::seconds(30);
+    world.run_until("promoting", |w| w.candidate_share() == 100);
+    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 0;
+    world.step();
+    assert_eq!((world.candidate_share(), world.share(&service(&spec("a")))), (0, 100));
+    assert_eq!(world.condition("Ready").1, "CandidateUnready");
+}
+
+#[test]
 fn a_rejected_revision_is_not_tried_again_by_a_resync_or_another_apply() {
     let mut world = trial();
     world.judge = harm_at(1, 1, 30);
@@ -208,6 +220,16 @@ fn a_candidate_that_the_spec_left_goes_at_once_also_when_stable_is_gone() {
         let decided = world.decide().status;
         assert_eq!((decided.decisions[0].action.as_str(), decided.candidate), ("Cancelled", None), "half of the users are still to answer");
     }
+}
+
+#[test]
+fn a_promotion_whose_raise_was_never_written_is_called_off_when_stable_is_gone() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(2, 0) && w.candidate_share() == 50);
+    let attempt = world.status.attempt.as_mut().unwrap();
+    (attempt.phase, attempt.intent) = (AttemptPhase::Promoting, Exposure::FULL);
+    world.workloads.get_mut(&id_of(&spec("a"))).unwrap().service = false;
+    assert_eq!(world.decide().status.decisions[0].reason, "StableBackendMissing");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rollout_core::status::{EvidenceStatus, SliceStatus, Status};
 use rollout_core::verdict::{Finding, Judgement, Overall, SliceFinding, Verdict, WinFinding};
 use serde_json::json;
 
-use crate::fixtures::{baseline, harm_at, id_of, policy, service, serving, spec, spec_with, trial, trying};
+use crate::fixtures::{baseline, harm_at, id_of, over_baseline, policy, service, serving, spec, spec_with, trial, trying};
 use crate::judge::{Judge, failure, finding};
 use crate::world::World;
 
@@ -287,6 +287,20 @@ fn a_candidate_that_loses_its_endpoints_is_lowered_when_it_has_users_and_held_wh
         assert!(message.starts_with(begins) && message.ends_with(ends), "{message}");
         assert!(message.contains(&service(&spec("b"))), "{message}");
     }
+}
+
+#[test]
+fn a_baseline_that_stays_away_is_told_once() {
+    let mut world = over_baseline(spec_with("b", json!({"baseline": baseline()})));
+    world.run_until("there", |w| w.candidate_share() == 5);
+    let stable = world.status.stable.clone().unwrap().revision;
+    world.workloads.remove(&stable);
+    world.services.clear();
+    for _ in 0..20 {
+        world.step();
+    }
+    assert_eq!(world.status.decisions.iter().filter(|d| d.reason == "StableBackendMissing").count(), 1);
+    assert_eq!(world.reasons().iter().filter(|reason| **reason == "StableBackendMissing").count(), 1);
 }
 
 #[test]
