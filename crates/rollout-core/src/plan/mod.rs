@@ -61,7 +61,7 @@ pub struct PlannedStage {
     pub name: String,
     /// Shadow, Canary or ABTest.
     pub kind: StageKind,
-    /// Exposure per step, growing; for Shadow the mirrored share (exposure stays 0).
+    /// Exposure per step, growing; for Shadow one, the mirrored share (exposure stays 0).
     pub steps: Vec<Exposure>,
     /// The least time of the stage, in judged windows' time.
     pub min: TimeDelta,

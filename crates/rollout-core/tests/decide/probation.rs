@@ -19,6 +19,8 @@ fn check_returned(world: &World) {
     assert_eq!((world.share(&service(&spec("a"))), world.share(&service(&spec("b")))), (100, 0));
     assert_eq!((world.condition("Ready"), world.condition("Stalled").0), (("False", "RolledBack"), "True"));
     assert_eq!(world.status.rejected[0].revision, id_of(&spec("b")));
+    let left = format!("revision {} is left for {}: ", id_of(&spec("b")), id_of(&spec("a")));
+    assert!(world.status.rejected[0].message.starts_with(&left), "{}", world.status.rejected[0].message);
     assert!(world.status.probation.is_none() && world.status.history.is_empty());
     assert_eq!(world.reasons().iter().filter(|r| **r == "RolledBack").count(), 1);
 }
@@ -27,6 +29,8 @@ fn check_returned(world: &World) {
 fn the_old_revision_stays_ready_through_probation_and_is_parked_after() {
     let mut world = promoted();
     let until = world.status.probation.as_ref().unwrap().until;
+    world.run_until("half over", |w| w.now + TimeDelta::minutes(4) > until);
+    assert!(world.decide().next_check > TimeDelta::minutes(3), "nothing is waited for but its end");
     world.run_until("nearly over", |w| w.now + TimeDelta::seconds(30) > until);
     assert_eq!(world.workloads[&id_of(&spec("a"))].ready, 2);
     assert_eq!(world.status.display.stage, "Probation");
@@ -183,6 +187,7 @@ fn a_probation_that_ran_out_while_nobody_watched_is_judged_once_more() {
         world.now = world.status.probation.as_ref().unwrap().until + TimeDelta::minutes(2);
         world.step();
         assert!(world.status.probation.is_some());
+        assert_eq!(world.decide().next_check, TimeDelta::seconds(5));
         if judged {
             world.judge.silent = false;
             world.judge.regret = Some(failure("Harmful"));

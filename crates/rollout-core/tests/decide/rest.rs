@@ -2,10 +2,39 @@
 //! How a rollout gets there is told elsewhere.
 
 use chrono::TimeDelta;
+use rollout_core::status::Status;
 use serde_json::json;
 
-use crate::fixtures::{harm_at, id_of, service, serving, spec, spec_with, trial, trying};
+use crate::fixtures::{harm_at, id_of, policy, service, serving, spec, spec_with, trial, trying};
+use crate::judge::Judge;
 use crate::world::World;
+
+#[test]
+fn nobody_is_sent_to_a_first_revision_before_its_pods_are_ready() {
+    let mut world = World::new(spec("a"), policy());
+    world.run_until("routed", |w| w.route.is_some());
+    assert_eq!(world.workloads[&id_of(&spec("a"))].ready, 2);
+}
+
+#[test]
+fn a_lost_status_is_found_again_beside_older_revisions_and_with_the_name_of_the_model() {
+    let mut world = serving(spec("a"));
+    for model in ["b", "c"] {
+        world.apply(spec(model));
+        world.judge = if model == "b" { harm_at(1, 0, 30) } else { Judge::default() };
+        world.run_until(model, |w| !w.status.rejected.is_empty() && (model == "b" || w.is_at(1, 2)));
+    }
+    world.foreign = true;
+    world.status = Status::default();
+    world.run_until("found", |w| w.status.stable.is_some());
+    assert_eq!(world.stable(), id_of(&spec("a")).as_str());
+
+    let mut world = serving(spec("a"));
+    world.status = Status::default();
+    world.rest();
+    let stable = world.status.stable.as_ref().unwrap();
+    assert_eq!((stable.uri.as_str(), stable.digest.as_str()), ("oci://registry.example/a@sha256:a", "sha256:a"));
+}
 
 #[test]
 fn a_lost_service_is_told_of_before_a_spec_that_cannot_be_used() {

@@ -417,6 +417,8 @@ fn a_step_counts_from_the_moment_the_gateway_took_it() {
     let raised = world.status.decisions[0].time;
     world.run_until("taken", |w| w.status.attempt.as_ref().unwrap().step_started.unwrap() >= raised + TimeDelta::seconds(35));
     let taken = world.status.attempt.as_ref().unwrap().step_started.unwrap();
+    let applied = world.status.conditions.iter().find(|c| c.kind == "TrafficApplied").unwrap();
+    assert_eq!((applied.status.as_str(), applied.last_transition_time), ("True", taken));
     world.run_until("next", |w| w.is_at(1, 2));
     assert!(world.status.decisions[0].time >= taken + TimeDelta::minutes(2));
 }

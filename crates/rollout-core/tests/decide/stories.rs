@@ -388,8 +388,11 @@ fn an_inconclusive_stage_is_rolled_back_or_paused_as_the_user_wants() {
         }
         assert_eq!((world.condition("Ready").1, world.candidate_share()), ("Paused", 1), "exposure goes back to the first step");
         assert_eq!(world.reasons().iter().filter(|r| **r == "GuardrailInconclusive").count(), 1);
+        assert_eq!(world.status.display.step, "1/3");
+        world.exposures.clear();
         world.ask("1", "resume", id_of(&spec("b")).as_str());
         world.rest();
+        assert_eq!(shares(&world), [5, 25, 0, 50, 100]);
         failure_free_end(&world, &world.spec.clone());
     }
 }
