@@ -1,6 +1,7 @@
 //! The time after a promotion, and the way back.
 
 use chrono::TimeDelta;
+use rollout_core::decide::Write;
 use rollout_core::observed::Cause;
 use serde_json::json;
 
@@ -19,6 +20,7 @@ fn check_returned(world: &World) {
     assert_eq!((world.share(&service(&spec("a"))), world.share(&service(&spec("b")))), (100, 0));
     assert_eq!((world.condition("Ready"), world.condition("Stalled").0), (("False", "RolledBack"), "True"));
     assert_eq!(world.status.rejected[0].revision, id_of(&spec("b")));
+    assert_eq!(world.status.stable.as_ref().map(|s| s.since), Some(world.status.rejected[0].at), "it serves since then");
     let left = format!("revision {} is left for {}: ", id_of(&spec("b")), id_of(&spec("a")));
     assert!(world.status.rejected[0].message.starts_with(&left), "{}", world.status.rejected[0].message);
     assert!(world.status.probation.is_none() && world.status.history.is_empty());
@@ -162,6 +164,28 @@ fn a_reduced_old_revision_takes_everybody_at_once_and_is_scaled_up() {
     world.rest();
     check_returned(&world);
     assert_eq!(world.workloads[&id_of(&spec("a"))].ready, 2);
+}
+
+#[test]
+fn a_return_forgets_no_revision_that_served_before_both() {
+    let mut world = promoted();
+    world.rest();
+    world.apply(spec("c"));
+    world.run_until("promoted", |w| w.stable() == id_of(&spec("c")).as_str());
+    world.judge.regret = Some(failure("Harmful"));
+    world.run_until("returned", |w| w.stable() == id_of(&spec("b")).as_str());
+    let history: Vec<_> = world.status.history.iter().map(|h| &h.revision).collect();
+    assert_eq!(history, [&id_of(&spec("a"))]);
+}
+
+#[test]
+fn a_return_to_a_service_of_the_user_creates_nothing() {
+    let mut world = over_baseline(spec_with("b", json!({"baseline": baseline()})));
+    world.run_until("promoted", |w| w.status.probation.is_some());
+    world.judge.regret = Some(failure("Harmful"));
+    world.run_until("about to return", |w| !w.decide().status.rejected.is_empty());
+    let first = world.decide().first;
+    assert!(matches!(first[..], [Write::Route(_)]), "{first:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! How a rollout gets there is told elsewhere.
 
 use chrono::TimeDelta;
+use rollout_core::decide::Write;
 use rollout_core::status::Status;
 use serde_json::json;
 
@@ -80,6 +81,25 @@ fn an_arm_that_drains_is_named_for_as_long_as_requests_may_take_and_not_asked_ev
     assert!(world.now - since >= TimeDelta::seconds(15));
     world.rest();
     assert!(!named(&world));
+}
+
+#[test]
+fn pods_that_somebody_sends_users_to_are_not_parked_though_nobody_knows_since_when() {
+    let mut world = trial();
+    world.judge = harm_at(1, 0, 30);
+    world.rest();
+    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().desired = 2;
+    world.edit_route(|route| {
+        for reference in route["spec"]["rules"][0]["backendRefs"].as_array_mut().unwrap() {
+            reference["weight"] = json!(50);
+        }
+    });
+    world.route.as_mut().unwrap()["metadata"]["managedFields"] = json!([]);
+    world.now += TimeDelta::seconds(1);
+    world.run_until("taken", |_| true);
+    assert_eq!(world.share(&service(&spec("b"))), 50);
+    let first = world.decide().first;
+    assert!(matches!(first[..], [Write::Route(_)]), "{first:?}");
 }
 
 #[test]

@@ -250,6 +250,7 @@ fn an_adopted_rule_goes_through_the_whole_story_and_comes_back_on_deletion() {
     world.run_until("released", |w| !w.finalizer);
     assert_eq!(world.route.as_ref().unwrap()["spec"], user_route()["spec"]);
     assert!(world.route.as_ref().unwrap()["metadata"].get("annotations").is_none());
+    assert!(!world.reasons().contains(&"RouteNotReleased"));
 }
 
 #[test]
