@@ -277,7 +277,7 @@ class Suite:
 def run(mutants, root, cache, crate, scratch, before, record, within=math.inf, workers=2):
     """Outcome per change, in the order given: (change, outcome, test that noticed).
 
-    `before`: outcomes of an earlier run, by name; what was missed then, or not run, is run. `record` is told each outcome as it is found.
+    `before`: outcomes of an earlier run, by name; what has none is run. `record` is told each outcome as it is found.
     `within`: tests that take more seconds than this are left out.
     """
     begun = time.monotonic()
@@ -303,7 +303,7 @@ def run(mutants, root, cache, crate, scratch, before, record, within=math.inf, w
             found = "did not build", ""
         elif number in planted.unswitched:
             found = "not run", ""
-        elif known and known[0] != "missed":
+        elif known:
             return known
         else:
             found = suite.outcome(number, planted.function_of[number], mutant["file"])

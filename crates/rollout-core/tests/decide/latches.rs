@@ -6,6 +6,7 @@ use rollout_core::revision::RevisionId;
 use serde_json::json;
 
 use crate::fixtures::{baseline, harm_at, id_of, over_baseline, service, spec, spec_with, trial, user_service};
+use crate::judge::Judge;
 use crate::world::World;
 
 #[test]
@@ -97,6 +98,18 @@ fn a_rejected_revision_stays_named_without_users_for_as_long_as_its_service_is_t
     world.workloads.get_mut(&id_of(&spec("b"))).unwrap().service = false;
     world.rest();
     assert!(!named(&world));
+}
+
+#[test]
+fn a_rejected_revision_is_kept_for_a_retry_when_another_one_serves() {
+    let mut world = trial();
+    world.judge = harm_at(1, 0, 30);
+    world.rest();
+    world.judge = Judge::default();
+    world.apply(spec("c"));
+    world.rest();
+    assert!(!world.route.as_ref().unwrap().to_string().contains(&service(&spec("b"))));
+    assert_eq!(world.workloads.get(&id_of(&spec("b"))).map(|pods| pods.desired), Some(0));
 }
 
 #[test]
