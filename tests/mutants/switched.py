@@ -194,8 +194,8 @@ class Build:
 class Suite:
     """The tests, how long each takes, and which functions each enters."""
 
-    def __init__(self, build, programs):
-        self.folder = build.tree / "crates" / build.crate
+    def __init__(self, build, programs, within):
+        self.folder, self.within = build.tree / "crates" / build.crate, within
         self.environment = dict(build.environment, CARGO_MANIFEST_DIR=str(self.folder), RUST_BACKTRACE="0")
         self.environment.pop(ACTIVE, None)
         self.seconds, self.reached = {}, collections.defaultdict(set)
@@ -242,7 +242,7 @@ class Suite:
 
     def chunks(self, function, file):
         """The tests that enter a function: first those that noticed changes beside, then the quick ones, few processes each."""
-        reached = self.reached[function]
+        reached = {test for test in self.reached[function] if self.seconds[test] <= self.within}
         with self.lock:
             near = [test for test, _ in self.killers[function].most_common(3) + self.killers[file].most_common(8)]
         first = [test for test in dict.fromkeys(near) if test in reached]
@@ -273,10 +273,11 @@ class Suite:
         return "missed", ""
 
 
-def run(mutants, root, cache, crate, scratch, before, record, workers=2):
+def run(mutants, root, cache, crate, scratch, before, record, within=math.inf, workers=2):
     """Outcome per change, in the order given: (change, outcome, test that noticed).
 
-    `before`: outcomes of an earlier run, by name; what was missed then, or not run, is run. `record` is told each outcome as it is found.
+    `before`: outcomes of an earlier run, by name; what has none is run. `record` is told each outcome as it is found.
+    `within`: tests that take more seconds than this are left out.
     """
     begun = time.monotonic()
 
@@ -289,7 +290,7 @@ def run(mutants, root, cache, crate, scratch, before, record, workers=2):
     build = Build(root, cache / "mutants-tree", cache / "mutants-target", crate)
     build.plant(planted)
     note(f"{len(planted.mutants) - len(planted.unviable) - len(planted.unswitched)} changes behind switches")
-    suite = Suite(build, build.programs())
+    suite = Suite(build, build.programs(), within)
     note("test programs built")
     suite.measure(scratch, cache / "mutants-measured.json", workers)
     note(f"{len(suite.tests)} tests measured, {sum(suite.seconds.values()):.0f} s together")
@@ -301,7 +302,7 @@ def run(mutants, root, cache, crate, scratch, before, record, workers=2):
             found = "did not build", ""
         elif number in planted.unswitched:
             found = "not run", ""
-        elif known and known[0] != "missed":
+        elif known:
             return known
         else:
             found = suite.outcome(number, planted.function_of[number], mutant["file"])

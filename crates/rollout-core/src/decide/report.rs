@@ -55,7 +55,7 @@ fn evidence(draft: &mut Draft<'_>) {
     }
     // Evidence of an attempt is of no use to the next one, nor to the probation after it.
     let trial = |s: &Status| (s.attempt.as_ref().map(|a| a.started), s.probation.clone());
-    let goes_on = trial(&draft.status) == trial(&draft.seen.status) && trial(&draft.status) != (None, None);
+    let goes_on = trial(&draft.status) == trial(&draft.seen.status);
     if goes_on && draft.seen.checkpoint.is_some() {
         draft.status.checkpoint.clone_from(&draft.seen.checkpoint);
     }

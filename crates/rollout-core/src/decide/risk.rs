@@ -70,7 +70,7 @@ mod tests {
     fn the_rollback_risk_is_split_by_weight_and_nothing_of_it_is_lost() {
         let bad = json!({"bad": "b", "total": "t"});
         let plan = plan(&json!([
-            {"name": "accuracy", "proportion": bad, "target": "+2pp vs stable", "weight": 2},
+            {"name": "accuracy", "proportion": bad, "target": "+2pp vs stable", "weight": 2, "expect": "0.8x vs stable"},
             {"name": "regions", "proportion": bad, "target": "+2pp vs stable", "slices": {"label": "region"}, "expect": "0.8x vs stable"},
             {"name": "fair", "fairness": {"events": "e", "total": "t", "label": "group", "groups": ["a", "b"]}, "target": "1pp"},
             {"name": "memory", "limit": {"query": "m"}, "target": "0.5x vs stable"},
@@ -78,7 +78,7 @@ mod tests {
         ]));
         let risk = statement(&plan, 1);
         assert_eq!((risk.false_promotion.as_str(), risk.promotion.as_str(), risk.attempt), ("5%", "2.5%", 1), "a retry halves it");
-        assert_eq!((risk.win.as_str(), risk.sample_ratio.as_str(), &risk.plan_hash), ("2.5%", "0.1%", &plan.hash));
+        assert_eq!((risk.win.as_str(), risk.sample_ratio.as_str(), &risk.plan_hash), ("1.25%", "0.1%", &plan.hash), "two wins share it");
         let shares: Vec<_> =
             risk.guardrails.iter().map(|g| (g.guardrail.as_str(), g.weight, g.rollback.as_str(), g.split.as_str())).collect();
         let expected = [

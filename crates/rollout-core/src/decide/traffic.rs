@@ -205,12 +205,11 @@ impl Draft<'_> {
         let mut result = live.clone();
         let keepers = self.trusted();
         for leaving in route::unprepared(live, spec(wanted)) {
-            for keeper in keepers.iter().filter(|keeper| **keeper != leaving && route::exposure(wanted, keeper).referenced) {
+            for keeper in keepers.iter().filter(|keeper| route::exposure(wanted, keeper).referenced) {
                 result = route::lower(&result, &leaving, keeper);
             }
         }
-        let prepared = route::unprepared(&result, spec(wanted)).is_empty() && route::unprepared(live, spec(&result)).is_empty();
-        (prepared && result != *live).then_some(result)
+        route::unprepared(&result, spec(wanted)).is_empty().then_some(result)
     }
 
     /// Raises as the ticket allows; the write goes out after the status.
@@ -249,15 +248,16 @@ impl Draft<'_> {
         }
         let lowered = route::lower(live, subject, stable);
         let left = share(&lowered, subject);
-        let anew = (left > Exposure::ZERO).then(|| self.object(dark).ok().flatten()).flatten().filter(|anew| share(anew, subject) < left);
+        let anew = self.object(dark).ok().flatten().filter(|anew| share(anew, subject) < left);
         let mut object = anew.unwrap_or(lowered);
         if object == *live {
             return false;
         }
         route::note(&mut object, note);
         let Some(write) = RouteWrite::lowering(Some(live), object, &BTreeSet::from([subject.to_owned()])) else { return false };
-        self.first.retain(|write| !matches!(write, Write::Route(_)));
-        self.then.retain(|write| !matches!(write, Write::Route(_)));
+        for writes in [&mut self.first, &mut self.then] {
+            writes.retain(|write| !matches!(write, Write::Route(_)));
+        }
         self.first.push(Write::Route(write));
         self.check_in(AT_ONCE);
         true
@@ -334,4 +334,37 @@ fn drops(live: &Value, wanted: &Value) -> bool {
 pub fn not_applied(draft: &mut Draft<'_>, why: String) -> Situation {
     draft.check_in(TimeDelta::seconds(5));
     Situation::TrafficNotApplied(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    fn route(b: i32, c: i32) -> Value {
+        json!({"spec": {"rules": [{"backendRefs": [
+            {"name": "a", "weight": 100 - b - c}, {"name": "b", "weight": b}, {"name": "c", "weight": c},
+        ]}]}})
+    }
+
+    #[test]
+    fn a_raise_gives_its_subject_no_more_than_the_ticket_and_no_other_suspect_anything() {
+        let suspects = BTreeSet::from(["b".to_owned(), "c".to_owned()]);
+        let five = Exposure::new(5).unwrap();
+        for (b, c, allowed) in [(5, 0, true), (4, 0, true), (6, 0, false), (5, 1, false), (6, 1, false)] {
+            let ticket = RaiseTicket::new(RevisionId::new("b"), five, Grounds::ServedBefore, DateTime::UNIX_EPOCH);
+            let write = RouteWrite::raising(ticket, Some(&route(0, 0)), route(b, c), "b", &suspects);
+            assert_eq!(write.is_some(), allowed, "b gets {b}%, c gets {c}%");
+        }
+    }
+
+    #[test]
+    fn without_a_ticket_no_suspect_gets_more_than_it_has() {
+        let suspects = BTreeSet::from(["b".to_owned(), "c".to_owned()]);
+        for (b, c, allowed) in [(5, 5, true), (0, 0, true), (6, 0, false), (0, 6, false)] {
+            let write = RouteWrite::lowering(Some(&route(5, 5)), route(b, c), &suspects);
+            assert_eq!(write.is_some(), allowed, "b gets {b}%, c gets {c}%");
+        }
+    }
 }

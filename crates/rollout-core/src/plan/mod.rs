@@ -61,7 +61,7 @@ pub struct PlannedStage {
     pub name: String,
     /// Shadow, Canary or ABTest.
     pub kind: StageKind,
-    /// Exposure per step, growing; for Shadow the mirrored share (exposure stays 0).
+    /// Exposure per step, growing; for Shadow one, the mirrored share (exposure stays 0).
     pub steps: Vec<Exposure>,
     /// The least time of the stage, in judged windows' time.
     pub min: TimeDelta,
@@ -207,4 +207,29 @@ pub struct PlannedSlices {
     pub min_samples: f64,
     /// Whether a slice that counts must be proven.
     pub on_unproven: OnUnproven,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_did_not_come_may_hide_as_much_as_they_can_unless_cohorts_bound_it() {
+        let (versus, rate) = (Reference::Stable, 0.05);
+        let mut maturity = Maturity { age: TimeDelta::hours(1), captured: 0.8, cohorts: None };
+        let difference = CountBound::Difference { margin: 0.02, versus };
+        let bounds = [difference, CountBound::Ratio { factor: 1.25, versus }, CountBound::Absolute(0.07)];
+        let value = |bound| match bound {
+            CountBound::Difference { margin: value, .. } | CountBound::Ratio { factor: value, .. } | CountBound::Absolute(value) => value,
+        };
+        let close = |bound, expected: f64| assert!((value(bound) - expected).abs() < 1e-12, "{bound:?}, expected {expected}");
+        // 0.8 of the candidate's bad events are seen: 0.8 × 7 % beside 5 %, 0.8 × 1.25, 0.8 × 7 %.
+        for (bound, expected) in bounds.into_iter().zip([0.006, 1.0, 0.056]) {
+            close(maturity.provable(bound, rate), expected);
+        }
+        maturity.cohorts = Some(Cohorts { label: "cohort".into(), width: TimeDelta::hours(1) });
+        for (bound, expected) in bounds.into_iter().zip([0.016, 1.25, 0.07]) {
+            close(maturity.provable(bound, rate), expected);
+        }
+    }
 }

@@ -342,3 +342,15 @@ pub enum MatchOp {
     /// `!~`
     NotMatches,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_at_its_bound_is_not_beyond_it() {
+        for (direction, beyond) in [(Direction::AtMost, [false, false, true]), (Direction::AtLeast, [true, false, false])] {
+            assert_eq!([4.0, 5.0, 6.0].map(|value| direction.is_beyond(value, 5.0)), beyond, "{direction:?}");
+        }
+    }
+}

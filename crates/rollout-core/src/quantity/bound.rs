@@ -190,14 +190,15 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printed_is_read_back(number in 0u32..1_000_000, places in 0u32..4, form in 0..6) {
+        fn what_is_printed_is_read_back(number in 1u32..1_000_000, places in 0u32..4, form in 0..6) {
+            // Only what a person can write: the sum of two such numbers may need more decimals than a text may have.
             let number = f64::from(number) / 10f64.powi(i32::try_from(places).unwrap());
             let bound = match form {
                 0 => Bound::Difference { margin: number, unit: "pp".into(), versus: Reference::Stable },
-                1 => Bound::Ratio { factor: number + 1.0, versus: Reference::Baseline },
+                1 => Bound::Ratio { factor: number, versus: Reference::Baseline },
                 2 => Bound::Absolute { value: number, unit: "%".into() },
                 3 => Bound::AtLeast { value: number, unit: "qps".into() },
-                4 => Bound::RatioAtLeast { factor: number + 1.0, versus: Reference::Stable },
+                4 => Bound::RatioAtLeast { factor: number, versus: Reference::Stable },
                 _ => Bound::Absolute { value: number, unit: "W".into() },
             };
             prop_assert_eq!(BoundText::new(bound.to_string()).parse(), Ok(bound));

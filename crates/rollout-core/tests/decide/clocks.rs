@@ -1,8 +1,8 @@
 //! Clocks that somebody sets, and times that lie behind or ahead of now.
 
-use chrono::TimeDelta;
+use chrono::{SubsecRound, TimeDelta};
 
-use crate::fixtures::{exposed_at, failure_free_end, id_of, killed, pods, service, spec, trial_at};
+use crate::fixtures::{exposed_at, failure_free_end, id_of, killed, pods, service, spec, trial, trial_at};
 
 #[test]
 fn a_clock_that_is_put_forward_rejects_nobody_who_had_no_time_to_become_ready() {
@@ -45,4 +45,24 @@ fn a_kill_that_was_decided_on_before_a_retry_is_not_held_against_it() {
     world.step();
     let latch = &world.status.rejected[0];
     assert_eq!((latch.reason.as_str(), latch.attempts), ("OOMKilled", 2), "the next one is");
+}
+
+#[test]
+fn a_kill_that_nobody_has_decided_on_counts_whenever_it_was() {
+    let mut world = trial();
+    world.run_until("there", |w| w.status.attempt.is_some());
+    let workload = world.workloads.entry(id_of(&spec("b"))).or_default();
+    (workload.tripped, workload.tripped_at) = (Some(killed()), Some(world.now - TimeDelta::hours(1)));
+    assert_eq!(world.decide().status.rejected[0].reason, "OOMKilled", "the first try may find pods that were there before it");
+
+    world.rest();
+    world.ask("again", "retry", id_of(&spec("b")).as_str());
+    world.step();
+    let second = world.status.attempt.as_ref().unwrap().started.trunc_subsecs(0);
+    world.status.attempt.as_mut().unwrap().started = second + TimeDelta::milliseconds(700);
+    for (at, rejections) in [(second - TimeDelta::seconds(1), 1), (second, 2)] {
+        pods(&mut world, "b").tripped_at = Some(at);
+        let rejected = &world.decide().status.rejected[0];
+        assert_eq!(rejected.attempts, rejections, "pods tell their times in whole seconds: {at}");
+    }
 }

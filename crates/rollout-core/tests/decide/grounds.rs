@@ -2,9 +2,10 @@
 //! not pass by.
 
 use chrono::TimeDelta;
-use rollout_core::decide::{Write, decide};
+use rollout_core::decide::{Decision, Write, decide};
 use rollout_core::spec::PolicySpec;
-use rollout_core::verdict::{Finding, Overall, Verdict};
+use rollout_core::status::AttemptPhase;
+use rollout_core::verdict::{Finding, Judgement, Overall, Verdict};
 use serde_json::json;
 
 use crate::fixtures::{failure_free_end, harm_at, id_of, policy, service, spec, spec_with, trial};
@@ -40,10 +41,20 @@ fn about_to_raise(mut world: World) -> World {
     world
 }
 
-/// Whether it raises on a judgement of this age with this finding, and what it says.
+/// A judgement of now that goes on watching.
+fn judged(world: &World, finding: Finding) -> Judgement {
+    judgement(world.now, vec![finding], Overall::Hold("watching".into()))
+}
+
+/// What it does on a judgement of this age with this finding.
+fn looked(world: &World, age: TimeDelta, finding: Finding) -> Decision {
+    let judgement = Judgement { at: world.now - age, ..judged(world, finding) };
+    decide(&world.observe(), &world.plan(), Some(&judgement), world.now)
+}
+
+/// Whether it raises, and what it says.
 fn raised(world: &World, age: TimeDelta, finding: Finding) -> (bool, String) {
-    let judgement = judgement(world.now - age, vec![finding], Overall::Hold("watching".into()));
-    let decision = decide(&world.observe(), &world.plan(), Some(&judgement), world.now);
+    let decision = looked(world, age, finding);
     (decision.then.iter().any(|write| matches!(write, Write::Route(_))), decision.status.display.message)
 }
 
@@ -76,11 +87,29 @@ fn nobody_is_exposed_on_a_judgement_older_than_three_intervals() {
 }
 
 #[test]
+fn a_wait_is_told_when_its_words_change_and_not_for_every_second_of_it() {
+    let mut world = about_to_raise(trial());
+    let late = |seconds: i64| TimeDelta::seconds(60 + seconds);
+    world.status = looked(&world, late(0), finding(Verdict::Undecided)).status;
+    assert!(world.status.display.message.contains("60 s old"), "{}", world.status.display.message);
+    assert_eq!(looked(&world, late(1), finding(Verdict::Undecided)).status, world.status);
+    world.preflight = vec!["Service legacy selects pods of the candidate".into()];
+    let told = looked(&world, late(1), finding(Verdict::Undecided)).status.display.message;
+    assert!(told.contains("Service legacy"), "{told}");
+}
+
+#[test]
 fn as_many_endpoints_as_the_share_needs_of_all_replicas_are_waited_for() {
     let mut world = trial();
-    world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+    world.run_until("there", |w| w.is_at(1, 1) && w.candidate_share() == 5);
     let pods = world.workloads.get_mut(&id_of(&spec("b"))).unwrap();
-    (pods.desired, pods.ready) = (10, 4);
+    (pods.desired, pods.ready) = (10, 2);
+    for _ in 0..60 {
+        world.step();
+        assert!(world.candidate_share() <= 5, "two of ten cannot carry a quarter of the users");
+    }
+    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 4;
+    world.run_until("a quarter", |w| w.is_at(1, 2) && w.candidate_share() == 25);
     for _ in 0..60 {
         world.step();
         assert!(world.candidate_share() <= 25, "four of ten cannot carry half of the users");
@@ -91,11 +120,85 @@ fn as_many_endpoints_as_the_share_needs_of_all_replicas_are_waited_for() {
 }
 
 #[test]
+fn the_time_of_a_stage_begins_when_the_pods_are_ready() {
+    let mut world = trial();
+    world.startup = TimeDelta::minutes(5);
+    world.run_until("ready", |w| w.phase() == Some(AttemptPhase::Preparing));
+    let attempt = world.status.attempt.as_ref().unwrap();
+    assert!(attempt.stage_started - attempt.started >= TimeDelta::minutes(5));
+}
+
+#[test]
+fn a_step_that_takes_longer_than_a_deployment_may_rejects_nobody() {
+    let mut world = trial();
+    world.judge = Judge::who(|a, _| (a.stage == 1 && a.step == 1).then(|| Overall::Hold("watching".into())));
+    world.run_until("there", |w| w.is_at(1, 1) && w.candidate_share() == 5);
+    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 1;
+    let since = world.now;
+    world.run_until("long", |w| w.now - since > TimeDelta::minutes(20));
+    assert_eq!((world.candidate_share(), world.status.rejected.len()), (5, 0), "one of two is enough for 5%");
+}
+
+#[test]
+fn a_candidate_that_was_away_once_may_be_short_of_a_pod_later() {
+    for stage in [0, 1] {
+        let mut world = trial();
+        world.judge = Judge::who(move |a, _| (a.stage == stage).then(|| Overall::Hold("watching".into())));
+        let set = |w: &mut World, ready| w.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = ready;
+        world.run_until("there", |w| w.is_at(stage, 0));
+        set(&mut world, 0);
+        world.run_until("away", |w| !w.is_at(stage, 0));
+        set(&mut world, 2);
+        world.run_until("back", |w| w.is_at(stage, 0));
+        set(&mut world, 1);
+        let since = world.now;
+        world.run_until("long", |w| w.now - since > TimeDelta::minutes(20));
+        assert!(world.is_at(stage, 0) && world.status.rejected.is_empty(), "{:?}", world.status.rejected);
+    }
+}
+
+#[test]
+fn a_shadow_stage_may_follow_another() {
+    let stages = json!([
+        {"name": "canary", "type": "Canary", "steps": ["1%", "5%"], "stepMinDuration": "1m"},
+        {"name": "shadow", "type": "Shadow", "percent": "100%"},
+    ]);
+    let mut world = crate::fixtures::trying(spec("a"), spec_with("b", json!({"stages": stages})));
+    world.rest();
+    failure_free_end(&world, &world.spec.clone());
+}
+
+#[test]
+fn an_inconclusive_judgement_of_the_stage_before_ends_nothing() {
+    let mut world = trial();
+    world.run_until("there", |w| w.status.attempt.as_ref().is_some_and(|a| a.stage == 2));
+    let began = world.status.attempt.as_ref().unwrap().stage_started;
+    for (at, rejections) in [(began - TimeDelta::seconds(1), 0), (began, 1)] {
+        let overall = Overall::Inconclusive(failure("Warning"));
+        let judgement = Judgement { at, overall, ..judged(&world, finding(Verdict::Warning)) };
+        let decision = decide(&world.observe(), &world.plan(), Some(&judgement), world.now);
+        assert_eq!(decision.status.rejected.len(), rejections);
+    }
+}
+
+#[test]
+fn a_control_service_is_made_once_and_for_a_slice_only() {
+    let mut world = trial();
+    let mut made = Vec::new();
+    while world.stable() != b() {
+        let stage = world.status.attempt.as_ref().map(|a| a.stage);
+        made.extend(world.step().first.into_iter().filter(|write| matches!(write, Write::EnsureControl(_))).map(|_| stage));
+    }
+    assert_eq!(made, [Some(2)]);
+}
+
+#[test]
 fn a_candidate_that_was_lowered_is_tried_again_after_two_windows() {
     let mut world = trial();
     world.run_until("there", |w| w.is_at(1, 1) && w.candidate_share() == 5);
     world.judge = Judge::who(|a, _| (a.step == 1).then(|| Overall::Lower(failure("CandidateSilent"))));
     world.run_until("lowered", |w| w.candidate_share() == 0);
+    assert_eq!(world.status.display.step, "1/3", "and begins again from the first step");
     let lowered = world.now;
     world.judge = Judge::default();
     world.run_until("again", |w| w.candidate_share() > 0);

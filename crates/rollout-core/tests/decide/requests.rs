@@ -1,6 +1,7 @@
 //! What a person can ask for, and how each request is answered once and in view.
 
 use chrono::TimeDelta;
+use rollout_core::status::AttemptPhase;
 use rollout_core::verdict::Overall;
 use serde_json::json;
 
@@ -51,9 +52,45 @@ fn promote_works_from_a_shadow_stage_and_out_of_a_pause_and_from_a_slice() {
         world.ask("2", "promote", &b());
         world.step();
         assert_eq!(answer(&world).0, "Accepted", "{}", answer(&world).1);
+        assert_eq!(world.status.attempt.as_ref().unwrap().paused, None, "who promotes ends the pause");
         world.rest();
         failure_free_end(&world, &spec("b"));
     }
+}
+
+#[test]
+fn promote_works_while_the_rules_of_a_slice_are_not_there_yet() {
+    let mut world = trial();
+    world.run_until("there", |w| w.status.attempt.as_ref().is_some_and(|a| a.stage == 2));
+    world.ask("1", "promote", &b());
+    world.rest();
+    assert_eq!(answer(&world).0, "Accepted", "{}", answer(&world).1);
+    assert_eq!(world.exposures.last(), Some(&(b(), 100)));
+    assert!(!world.exposures.contains(&(b(), 50)));
+    failure_free_end(&world, &spec("b"));
+}
+
+#[test]
+fn what_a_person_promotes_is_not_taken_back_for_what_nobody_measured_before() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(0, 0));
+    world.judge.silent = true;
+    world.now += TimeDelta::minutes(10);
+    world.gateway_delay = TimeDelta::seconds(20);
+    world.ask("1", "promote", &b());
+    world.run_until("promoted", |w| w.stable() == b());
+    assert_eq!(world.exposures, [(b(), 0), (b(), 100)]);
+}
+
+#[test]
+fn promote_is_refused_while_the_gateway_does_not_know_the_candidate() {
+    let mut world = trial();
+    world.run_until("ready", |w| {
+        w.phase() == Some(AttemptPhase::Deploying) && w.workloads.get(&id_of(&spec("b"))).is_some_and(|p| p.ready == 2)
+    });
+    refused(&mut world, "1", "promote", &b(), "the gateway does not know");
+    world.rest();
+    failure_free_end(&world, &spec("b"));
 }
 
 #[test]
@@ -248,6 +285,21 @@ fn a_request_is_acted_on_once_and_one_that_cannot_be_read_is_answered_once() {
     world.ask("7", "abort", &b());
     world.step();
     assert_eq!((answer(&world).0, world.status.rejected.len()), ("Accepted", 1), "the same id, put right, is acted on");
+}
+
+#[test]
+fn each_request_that_cannot_be_read_is_answered_also_when_it_resembles_the_one_before() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(1, 0));
+    world.ask("7", "pause", &b());
+    world.step();
+    assert_eq!(answer(&world).0, "Accepted");
+    for (id, action) in [("7", "explode"), ("7", "implode"), ("8", "implode")] {
+        world.request = Some(json!({"id": id, "action": action, "candidate": "x"}).to_string());
+        world.step();
+        let told = world.status.last_request.as_ref().unwrap();
+        assert!(told.result == "Refused" && told.id == id && told.message.contains(action), "{told:?}");
+    }
 }
 
 #[test]

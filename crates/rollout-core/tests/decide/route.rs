@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use rollout_core::decide::{Situation, escape};
 use rollout_core::route::{self, DecisionNote};
 use rollout_core::status::AttemptPhase;
+use rollout_core::verdict::Overall;
 use serde_json::{Value, json};
 
 use crate::fixtures::{
@@ -56,7 +57,45 @@ fn a_fight_over_the_route_is_in_the_log_once() {
         world.step();
         assert_eq!(world.share(&b()), 5);
     }
-    assert_eq!(world.status.decisions.iter().filter(|d| d.reason == "ForeignEdit").count(), 1);
+    let told = |w: &World| w.status.decisions.iter().filter(|d| d.reason == "ForeignEdit").count();
+    assert_eq!(told(&world), 1);
+    world.edit_route(|r| set_weights(r, &[(&a(), 20), (&b(), 80)]));
+    world.step();
+    assert_eq!(told(&world), 2, "another share is another edit");
+}
+
+#[test]
+fn a_step_that_somebody_went_back_to_takes_its_whole_time_again() {
+    for to in [5, 0] {
+        let mut world = trial();
+        world.judge = Judge::who(|a, _| (a.stage == 1 && a.step == 2).then(|| Overall::Hold("watching".into())));
+        world.run_until("there", |w| w.is_at(1, 2) && w.candidate_share() == 25);
+        let since = world.now;
+        world.run_until("long there", |w| w.now - since > TimeDelta::minutes(20));
+        world.edit_route(|r| set_weights(r, &[(&a(), 100 - to), (&b(), to)]));
+        let edited = world.now;
+        world.step();
+        let share = i32::try_from(to).unwrap();
+        assert_eq!(world.candidate_share(), share);
+        world.run_until("raised", |w| w.candidate_share() > share);
+        assert!(world.now - edited >= TimeDelta::minutes(2), "{}", world.now - edited);
+    }
+}
+
+#[test]
+fn what_is_held_on_the_way_into_a_stage_is_kept_as_it_is_and_put_back() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(2, 0) && w.candidate_share() == 50);
+    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 0;
+    world.run_until("lowered", |w| w.candidate_share() == 0);
+    world.apply(spec_with("b", json!({"suspend": true})));
+    for _ in 0..10 {
+        world.step();
+    }
+    assert!(world.route.as_ref().unwrap().to_string().contains(&world.control()), "the rules of the slice stay");
+    world.edit_route(|r| r["spec"]["rules"] = json!([{"backendRefs": [{"name": "somewhere-else", "port": 80, "weight": 100}]}]));
+    world.step();
+    assert_eq!((world.share(&a()), world.share(&b())), (100, 0));
 }
 
 #[test]
@@ -106,6 +145,11 @@ fn headers_that_somebody_took_out_are_put_back_while_the_step_is_judged() {
     assert!(world.route.as_ref().unwrap()["spec"]["rules"][0]["backendRefs"][1]["filters"][0].is_object());
     assert_eq!(world.events.last().map(|e| e.reason), Some("ForeignEdit"));
     assert_eq!(world.candidate_share(), 5);
+    world.ask("1", "pause", id_of(&spec("b")).as_str());
+    world.step();
+    world.edit_route(|r| r["spec"]["rules"][0]["backendRefs"][1]["filters"] = json!([]));
+    world.step();
+    assert!(world.route.as_ref().unwrap()["spec"]["rules"][0]["backendRefs"][1]["filters"][0].is_object(), "also while it is paused");
 }
 
 #[test]
@@ -200,6 +244,7 @@ fn an_adopted_rule_goes_through_the_whole_story_and_comes_back_on_deletion() {
     world.run_until("released", |w| !w.finalizer);
     assert_eq!(world.route.as_ref().unwrap()["spec"], user_route()["spec"]);
     assert!(world.route.as_ref().unwrap()["metadata"].get("annotations").is_none());
+    assert!(!world.reasons().contains(&"RouteNotReleased"));
 }
 
 #[test]
@@ -364,6 +409,8 @@ fn a_step_counts_from_the_moment_the_gateway_took_it() {
     let raised = world.status.decisions[0].time;
     world.run_until("taken", |w| w.status.attempt.as_ref().unwrap().step_started.unwrap() >= raised + TimeDelta::seconds(35));
     let taken = world.status.attempt.as_ref().unwrap().step_started.unwrap();
+    let applied = world.status.conditions.iter().find(|c| c.kind == "TrafficApplied").unwrap();
+    assert_eq!((applied.status.as_str(), applied.last_transition_time), ("True", taken));
     world.run_until("next", |w| w.is_at(1, 2));
     assert!(world.status.decisions[0].time >= taken + TimeDelta::minutes(2));
 }
@@ -385,6 +432,30 @@ fn the_weight_moves_only_after_the_reference_was_taken() {
             assert!(entered.is_some());
         }
     }
+}
+
+#[test]
+fn the_roles_swap_only_after_the_gateway_has_given_everybody_to_the_candidate() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(2, 0) && w.condition("TrafficApplied").0 == "True");
+    world.gateway_delay = TimeDelta::seconds(35);
+    world.run_until("everybody", |w| w.candidate_share() == 100);
+    let raised = world.now;
+    world.run_until("swapped", |w| w.stable() == id_of(&spec("b")).as_str());
+    assert!(world.now - raised >= TimeDelta::seconds(30), "{}", world.now - raised);
+}
+
+#[test]
+fn a_reference_leaves_only_after_the_gateway_has_taken_its_weight() {
+    let mut world = trial();
+    world.judge = harm_at(1, 1, 0);
+    world.run_until("there", |w| w.is_at(1, 1) && w.condition("TrafficApplied").0 == "True");
+    world.gateway_delay = TimeDelta::minutes(1);
+    world.run_until("rejected", |w| !w.status.rejected.is_empty());
+    let rejected = world.now;
+    world.apply(spec("c"));
+    world.run_until("taken out", |w| !route::exposure(w.route.as_ref().unwrap(), &b()).referenced);
+    assert!(world.now - rejected >= TimeDelta::seconds(55), "{}", world.now - rejected);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use rollout_core::decide::decide;
 use rollout_core::status::AttemptPhase;
 use rollout_core::testing::pass;
 use rollout_core::verdict::Overall;
-use rollout_core::weights::Position;
+use rollout_core::weights::{Exposure, Position};
 use serde_json::json;
 
 use crate::fixtures::{
@@ -129,6 +129,18 @@ fn harm_in_the_moment_of_promotion_takes_everybody_back() {
 }
 
 #[test]
+fn a_candidate_that_dies_in_the_moment_of_promotion_loses_everybody() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(2, 0) && w.condition("TrafficApplied").0 == "True");
+    world.gateway_delay = TimeDelta::seconds(30);
+    world.run_until("promoting", |w| w.candidate_share() == 100);
+    world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = 0;
+    world.step();
+    assert_eq!((world.candidate_share(), world.share(&service(&spec("a")))), (0, 100));
+    assert_eq!(world.condition("Ready").1, "CandidateUnready");
+}
+
+#[test]
 fn a_rejected_revision_is_not_tried_again_by_a_resync_or_another_apply() {
     let mut world = trial();
     world.judge = harm_at(1, 1, 30);
@@ -190,6 +202,33 @@ fn a_new_candidate_in_the_middle_starts_over_from_nobody() {
         assert!(!world.reasons().contains(&"ForeignEdit"), "nobody else did that");
         assert!(!world.workloads.contains_key(&id_of(&spec("b"))), "a candidate that was never judged is of no use later");
     }
+}
+
+#[test]
+fn a_candidate_that_the_spec_left_goes_at_once_also_when_stable_is_gone() {
+    for promoting in [false, true] {
+        let mut world = trial();
+        world.run_until("there", |w| w.is_at(2, 0) && w.candidate_share() == 50);
+        if promoting {
+            // The process died between the status and the route.
+            let attempt = world.status.attempt.as_mut().unwrap();
+            (attempt.phase, attempt.intent) = (AttemptPhase::Promoting, Exposure::FULL);
+        }
+        world.workloads.get_mut(&id_of(&spec("a"))).unwrap().service = false;
+        world.apply(spec("c"));
+        let decided = world.decide().status;
+        assert_eq!((decided.decisions[0].action.as_str(), decided.candidate), ("Cancelled", None), "half of the users are still to answer");
+    }
+}
+
+#[test]
+fn a_promotion_whose_raise_was_never_written_is_called_off_when_stable_is_gone() {
+    let mut world = trial();
+    world.run_until("there", |w| w.is_at(2, 0) && w.candidate_share() == 50);
+    let attempt = world.status.attempt.as_mut().unwrap();
+    (attempt.phase, attempt.intent) = (AttemptPhase::Promoting, Exposure::FULL);
+    world.workloads.get_mut(&id_of(&spec("a"))).unwrap().service = false;
+    assert_eq!(world.decide().status.decisions[0].reason, "StableBackendMissing");
 }
 
 #[test]
@@ -343,8 +382,11 @@ fn an_inconclusive_stage_is_rolled_back_or_paused_as_the_user_wants() {
         }
         assert_eq!((world.condition("Ready").1, world.candidate_share()), ("Paused", 1), "exposure goes back to the first step");
         assert_eq!(world.reasons().iter().filter(|r| **r == "GuardrailInconclusive").count(), 1);
+        assert_eq!(world.status.display.step, "1/3");
+        world.exposures.clear();
         world.ask("1", "resume", id_of(&spec("b")).as_str());
         world.rest();
+        assert_eq!(shares(&world), [5, 25, 0, 50, 100]);
         failure_free_end(&world, &world.spec.clone());
     }
 }

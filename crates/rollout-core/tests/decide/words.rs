@@ -10,7 +10,7 @@ use rollout_core::status::{EvidenceStatus, SliceStatus, Status};
 use rollout_core::verdict::{Finding, Overall, SliceFinding, Verdict, WinFinding};
 use serde_json::json;
 
-use crate::fixtures::{baseline, harm_at, id_of, policy, service, serving, spec, spec_with, trial, trying};
+use crate::fixtures::{baseline, harm_at, id_of, over_baseline, policy, service, serving, spec, spec_with, trial, trying};
 use crate::judge::{Judge, failure, finding, judgement};
 use crate::world::World;
 
@@ -133,8 +133,9 @@ fn guardrails_are_as_healthy_as_the_worst_of_them() {
 #[test]
 fn the_column_of_verdicts_counts_what_is_proven_of_what_is_asked_here() {
     let world = at_five();
-    let findings = vec![named("a", Verdict::Proven), named("b", Verdict::Undecided), named("c", Verdict::Inactive)];
-    assert_eq!(told(&world, findings).display.verdict, "Proven 1/2");
+    let findings =
+        vec![named("a", Verdict::Proven), named("b", Verdict::Proven), named("c", Verdict::Undecided), named("d", Verdict::Inactive)];
+    assert_eq!(told(&world, findings).display.verdict, "Proven 2/3");
     assert_eq!(told(&world, vec![named("c", Verdict::Inactive)]).display.verdict, "Waiting");
 }
 
@@ -281,6 +282,20 @@ fn a_candidate_that_loses_its_endpoints_is_lowered_when_it_has_users_and_held_wh
 }
 
 #[test]
+fn a_baseline_that_stays_away_is_told_once() {
+    let mut world = over_baseline(spec_with("b", json!({"baseline": baseline()})));
+    world.run_until("there", |w| w.candidate_share() == 5);
+    let stable = world.status.stable.clone().unwrap().revision;
+    world.workloads.remove(&stable);
+    world.services.clear();
+    for _ in 0..20 {
+        world.step();
+    }
+    assert_eq!(world.status.decisions.iter().filter(|d| d.reason == "StableBackendMissing").count(), 1);
+    assert_eq!(world.reasons().iter().filter(|reason| **reason == "StableBackendMissing").count(), 1);
+}
+
+#[test]
 fn the_log_says_where_it_was_decided_and_on_which_numbers() {
     let world = at_five();
     let unknown = Finding { value: None, interval: None, ..named("latency", Verdict::Unmeasurable) };
@@ -297,6 +312,15 @@ fn the_log_says_where_it_was_decided_and_on_which_numbers() {
             "latency: Unmeasurable not measured, target +2pp vs stable, critical +5pp vs stable, n 200 vs 4000",
         ]
     );
+}
+
+#[test]
+fn the_note_that_a_rollback_leaves_on_the_route_names_the_decision_in_the_log() {
+    let mut world = at_five();
+    world.judge = harm_at(1, 1, 0);
+    world.run_until("rejected", |w| !w.status.rejected.is_empty());
+    let note = rollout_core::route::read_note(world.route.as_ref().unwrap()).unwrap();
+    assert_eq!(note.id, world.status.decisions[0].id);
 }
 
 #[test]
@@ -322,4 +346,29 @@ fn evidence_that_goes_on_is_stored_once_a_window() {
     stored.dedup();
     assert!(stored.len() > 8, "{stored:?}");
     assert!(stored[1..].windows(2).all(|pair| pair[1] - pair[0] == TimeDelta::minutes(1)), "{stored:?}");
+}
+
+#[test]
+fn evidence_of_a_probation_is_stored_once_a_window_too() {
+    let mut world = trial();
+    world.run_until("promoted", |w| w.status.probation.is_some() && w.condition("TrafficApplied").0 == "True");
+    let mut stored = Vec::new();
+    while world.status.probation.is_some() {
+        world.step();
+        stored.extend(world.status.checkpoint.as_ref().map(|c| c.at));
+    }
+    stored.dedup();
+    assert!(stored.len() > 6, "{stored:?}");
+    assert!(stored[1..].windows(2).all(|pair| pair[1] - pair[0] == TimeDelta::minutes(1)), "{stored:?}");
+}
+
+#[test]
+fn who_waits_for_a_deployment_reads_how_many_pods_are_ready_now() {
+    let mut world = trial();
+    world.run_until("deploying", |w| w.workloads.contains_key(&id_of(&spec("b"))));
+    for (ready, shown) in [(0, "0 of 2 endpoints ready"), (1, "1 of 2 endpoints ready")] {
+        world.workloads.get_mut(&id_of(&spec("b"))).unwrap().ready = ready;
+        world.step();
+        assert!(world.status.display.message.contains(shown), "{}", world.status.display.message);
+    }
 }

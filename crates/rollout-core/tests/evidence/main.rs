@@ -17,6 +17,7 @@ mod maturity;
 mod measuring;
 mod paired;
 mod past;
+mod places;
 mod plans;
 mod replay;
 mod run;

@@ -331,31 +331,18 @@ fn stands(
     is_fresh(draft, plan, judgement)
 }
 
+/// A Shadow stage has one step, so it has no next one.
 fn next_step(draft: &mut Draft<'_>, trial: Trial<'_>, stage: &PlannedStage, plan: &Plan) -> Situation {
     let Trial { running, candidate, .. } = trial;
     let step = position(running).step + 1;
     let Some(&to) = stage.steps.get(step) else { return past_the_plan(draft) };
-    let needed = if stage.kind == StageKind::Shadow { Exposure::ZERO } else { to };
-    if let Err(why) = may_carry(draft, candidate, needed) {
+    if let Err(why) = may_carry(draft, candidate, to) {
         draft.check_in(WAIT);
         return Situation::Running(format!("the step has passed; the next one waits: {why}"));
     }
-    if stage.kind != StageKind::Shadow {
-        let grounds = Grounds::Passed { position: position(running), plan_hash: plan.hash.clone() };
-        let ticket = RaiseTicket::new(candidate.revision.clone(), to, grounds, draft.now);
-        return raise(draft, trial, stage, step, ticket, "StepPassed");
-    }
-    let next = Attempt { step: index(step), step_started: Some(draft.now), ..running.clone() };
-    let shape = trial.arms(draft).at(stage, &next, Exposure::ZERO, false);
-    if let Some(Placed::Failed(why)) = shape.map(|shape| draft.place(&shape)) {
-        return not_applied(draft, why);
-    }
-    draft.status.attempt = Some(next);
-    let message = format!("stage {} step {}/{}: {to} of the requests are mirrored", stage.name, step + 1, stage.steps.len());
-    draft.record("Mirrored", "", Exposure::ZERO, Exposure::ZERO, "StepPassed", &message);
-    draft.event("WeightChanged", false, message.clone());
-    draft.check_in(SOON);
-    Situation::Running(message)
+    let grounds = Grounds::Passed { position: position(running), plan_hash: plan.hash.clone() };
+    let ticket = RaiseTicket::new(candidate.revision.clone(), to, grounds, draft.now);
+    raise(draft, trial, stage, step, ticket, "StepPassed")
 }
 
 fn stage_passed(draft: &mut Draft<'_>, trial: Trial<'_>, stage: &PlannedStage, plan: &Plan) -> Situation {
