@@ -180,6 +180,11 @@ mod tests {
         counts
     }
 
+    /// A second of traffic that has settled.
+    const fn times(at: i64) -> TickTimes {
+        TickTimes { start: at * 1000, end: (at + 1) * 1000, judged: 1.0, settled: 0, since: 0 }
+    }
+
     #[test]
     fn a_wrong_split_is_found_and_a_right_one_is_not() {
         let wrong = counted(&[(30.0, 70.0); 60]);
@@ -203,7 +208,6 @@ mod tests {
     #[test]
     fn an_arm_that_is_not_to_be_seen_is_no_mismatch() {
         let mut counts = ShareCounts::default();
-        let times = |at: i64| TickTimes { start: at * 1000, end: (at + 1) * 1000, judged: 1.0, settled: 0, since: 0 };
         for at in 0..200 {
             counts.absorb(&times(at), Served { requests: [0.0, 500.0], seen: Seen::InPart });
         }
@@ -220,7 +224,6 @@ mod tests {
     #[test]
     fn a_pod_that_restarted_where_nobody_could_see_it_is_no_mismatch() {
         let mut counts = ShareCounts::default();
-        let times = |at: i64| TickTimes { start: at * 1000, end: (at + 1) * 1000, judged: 1.0, settled: 0, since: 0 };
         for at in 0..180 {
             counts.absorb(&times(at), Served { requests: [0.0, 500.0], seen: Seen::InPart });
         }
