@@ -396,10 +396,10 @@ impl Tracker {
             if tracked.watched.identity != one.watched.identity {
                 continue;
             }
-            let known = tracked.judgement.clone();
+            // What was read so late can send users back. Whether more may come is decided when nothing is missing.
+            let known = tracked.is_behind(now).then(|| tracked.judgement.clone());
             let judged = contained(|| tracked.judge(now));
-            if tracked.is_behind(now) && matches!(judged, Ok((None, _))) {
-                // What was read so late can send users back. Whether more may come is decided when nothing is missing.
+            if let (Some(known), Ok((None, _))) = (known, &judged) {
                 tracked.judgement = known;
                 continue;
             }

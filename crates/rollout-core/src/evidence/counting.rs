@@ -30,6 +30,9 @@ pub(super) struct ArmCounter {
     /// Newest sample ever read, in milliseconds.
     #[serde(rename = "n")]
     newest: Option<i64>,
+    /// Targets that were read once and do not exist any more.
+    #[serde(rename = "g", default)]
+    gone: usize,
 }
 
 /// What an arm counted since the last instant.
@@ -84,7 +87,7 @@ impl ArmCounter {
     pub(super) fn new(started: i64) -> Self {
         let mut windows = TargetWindows::new();
         windows.observe(started as f64, &[]);
-        Self { windows, reported: BTreeMap::new(), newest: None }
+        Self { windows, reported: BTreeMap::new(), newest: None, gone: 0 }
     }
 
     /// Counts both sides of a guardrail on the arm of `role`.
@@ -198,14 +201,16 @@ impl ArmCounter {
         });
         let read: BTreeSet<&str> = raws.iter().map(|raw| raw.target).collect();
         let existing = scope.arms.of(role).map(|arm| &arm.pods).ok();
-        let (mut incomplete, mut cut, crowded) = (false, counted.cut > 0, self.windows.len() > MOST_TARGETS);
+        let (mut incomplete, mut gone, crowded) = (false, 0, self.windows.len() > MOST_TARGETS);
         self.windows.retain(|target| {
             let missing = !read.contains(target);
             let exists = existing.is_some_and(|pods| pods.contains(target));
             incomplete |= missing && exists;
-            cut |= missing && !exists;
+            gone += usize::from(missing && !exists);
             !(missing && crowded)
         });
+        let cut = counted.cut > 0 || gone > self.gone;
+        self.gone = if crowded { 0 } else { gone };
         ArmCount {
             halves: (counted.counts.champion, counted.counts.candidate),
             targets: raws.len(),

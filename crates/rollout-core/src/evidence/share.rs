@@ -30,34 +30,21 @@ pub(crate) struct ShareCounts {
 pub(super) struct Served {
     /// Candidate, stable.
     requests: [f64; 2],
-    seen: Seen,
-}
-
-/// How much of both arms a tick saw.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Seen {
-    /// Every target that is known.
-    Whole,
-    /// Everything that there is now, but of something that began anew, came or went since the last tick only a part.
-    Cut,
-    /// A target that exists was not to be seen.
-    InPart,
+    /// Whether every target that exists was read.
+    whole: bool,
+    /// Whether of something that began anew, came or went since the last tick only a part is known.
+    cut: bool,
 }
 
 impl Served {
     /// What cannot be known.
-    pub(super) const UNKNOWN: Self = Self { requests: [0.0; 2], seen: Seen::InPart };
+    pub(super) const UNKNOWN: Self = Self { requests: [0.0; 2], whole: false, cut: false };
 
     /// As counted for candidate and stable; an arm served nothing where the reason why it has no count `means_none`.
     pub(super) fn of(arms: [&Result<ArmCount, Unmeasurable>; 2], means_none: impl Fn(&Unmeasurable) -> bool) -> Self {
         let whole = arms.iter().all(|arm| arm.as_ref().map_or_else(&means_none, ArmCount::is_whole));
         let cut = arms.iter().any(|arm| arm.as_ref().is_ok_and(|count| count.cut));
-        let seen = match (whole, cut) {
-            (false, _) => Seen::InPart,
-            (true, true) => Seen::Cut,
-            (true, false) => Seen::Whole,
-        };
-        Self { requests: arms.map(|arm| arm.as_ref().map_or(0.0, |count| count.tally().total)), seen }
+        Self { requests: arms.map(|arm| arm.as_ref().map_or(0.0, |count| count.tally().total)), whole, cut }
     }
 }
 
@@ -72,6 +59,9 @@ struct Pending {
     seconds: f64,
     #[serde(rename = "n")]
     ticks: f64,
+    /// Whether any of these ticks was cut.
+    #[serde(rename = "c", default, skip_serializing_if = "std::ops::Not::not")]
+    cut: bool,
 }
 
 /// Seconds after which a part of an arm that is still not to be seen is taken to be gone.
@@ -80,16 +70,17 @@ const GONE_AFTER: f64 = 300.0;
 impl ShareCounts {
     /// Adds one tick.
     pub(super) fn absorb(&mut self, times: &TickTimes, served: Served) {
-        let Served { requests, seen } = served;
+        let Served { requests, whole, cut } = served;
         add(&mut self.pending.since, requests);
         if times.start >= times.settled {
             add(&mut self.pending.settled, requests);
         }
         self.pending.seconds += times.seconds();
         self.pending.ticks += 1.0;
-        if seen != Seen::InPart || self.pending.seconds >= GONE_AFTER {
-            let Pending { since, settled, ticks, .. } = std::mem::take(&mut self.pending);
-            if seen == Seen::Cut && ticks > 1.0 {
+        self.pending.cut |= cut;
+        if whole || self.pending.seconds >= GONE_AFTER {
+            let Pending { since, settled, ticks, cut, .. } = std::mem::take(&mut self.pending);
+            if whole && cut && ticks > 1.0 {
                 // What one arm served in the gap is lost, and with it what it is compared with.
                 return;
             }
@@ -174,7 +165,7 @@ mod tests {
             let at = i64::try_from(i).unwrap() * 1000;
             counts.absorb(
                 &TickTimes { start: at, end: at + 1000, judged: 1.0, settled: 2000, since: 0 },
-                Served { requests: [*candidate, *stable], seen: Seen::Whole },
+                Served { requests: [*candidate, *stable], whole: true, cut: false },
             );
         }
         counts
@@ -209,14 +200,14 @@ mod tests {
     fn an_arm_that_is_not_to_be_seen_is_no_mismatch() {
         let mut counts = ShareCounts::default();
         for at in 0..200 {
-            counts.absorb(&times(at), Served { requests: [0.0, 500.0], seen: Seen::InPart });
+            counts.absorb(&times(at), Served { requests: [0.0, 500.0], whole: false, cut: false });
         }
         assert!(counts.log_e(0.5, 1.0) <= 0.0);
         // Its requests of the gap are charged when it is back.
-        counts.absorb(&times(200), Served { requests: [100_000.0, 500.0], seen: Seen::Whole });
+        counts.absorb(&times(200), Served { requests: [100_000.0, 500.0], whole: true, cut: false });
         assert!(counts.log_e(0.5, 1.0) <= 0.0);
         for at in 201..600 {
-            counts.absorb(&times(at), Served { requests: [0.0, 500.0], seen: Seen::InPart });
+            counts.absorb(&times(at), Served { requests: [0.0, 500.0], whole: false, cut: false });
         }
         assert!(counts.log_e(0.5, 1.0) > 7.0, "what stays away for minutes is gone, and the split is wrong");
     }
@@ -225,15 +216,30 @@ mod tests {
     fn a_pod_that_restarted_where_nobody_could_see_it_is_no_mismatch() {
         let mut counts = ShareCounts::default();
         for at in 0..180 {
-            counts.absorb(&times(at), Served { requests: [0.0, 500.0], seen: Seen::InPart });
+            counts.absorb(&times(at), Served { requests: [0.0, 500.0], whole: false, cut: false });
         }
         // It served 500 a second all the time, and began to count again 80 s ago.
-        counts.absorb(&times(180), Served { requests: [40_000.0, 500.0], seen: Seen::Cut });
+        counts.absorb(&times(180), Served { requests: [40_000.0, 500.0], whole: true, cut: true });
         assert!(counts.log_e(0.5, 1.0) <= 0.0);
         for at in 181..240 {
-            counts.absorb(&times(at), Served { requests: [100.0, 900.0], seen: Seen::Cut });
+            counts.absorb(&times(at), Served { requests: [100.0, 900.0], whole: true, cut: true });
         }
         assert!(counts.log_e(0.5, 1.0) > 7.0, "what is read without a gap counts, however often a pod restarts");
+    }
+
+    #[test]
+    fn a_restart_that_is_seen_while_the_other_arm_is_not_counts_for_the_whole_gap() {
+        let mut counts = ShareCounts::default();
+        for at in 0..100 {
+            // The candidate begins anew in the middle of it: what it served until then is lost, and only stable's requests come back.
+            counts.absorb(&times(at), Served { requests: [if at < 60 { 0.0 } else { 500.0 }, 0.0], whole: false, cut: at == 60 });
+        }
+        counts.absorb(&times(100), Served { requests: [500.0, 50_000.0], whole: true, cut: false });
+        assert!(counts.log_e(0.5, 1.0) <= 0.0);
+        // The next gap is another one.
+        counts.absorb(&times(101), Served { requests: [0.0, 500.0], whole: false, cut: false });
+        counts.absorb(&times(102), Served { requests: [0.0, 50_000.0], whole: true, cut: false });
+        assert!(counts.log_e(0.5, 1.0) > 7.0);
     }
 
     #[test]

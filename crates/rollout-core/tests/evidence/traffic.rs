@@ -132,3 +132,20 @@ fn a_step_waits_for_twenty_requests_of_the_candidate() {
     assert_eq!(reason(&judgement.overall), "StepPass");
     assert!(took >= TimeDelta::seconds(40), "20 requests at 0.3 per second: {took}");
 }
+
+#[test]
+fn a_pod_that_was_replaced_does_not_hide_a_wrong_split_for_ever() {
+    let mut run = Run::new(plan(vec![canary(&[5])], vec![accuracy(0.05, 0.05)]), world(53, 95.0, 5.0));
+    run.ticks(3);
+    let replaced = run.world.of(CANDIDATE).next().unwrap().name.clone();
+    run.world.pods.retain(|pod| pod.name != replaced);
+    run.ticks(3);
+    (run.world.stable.rps, run.world.candidate.rps) = (60.0, 40.0);
+    // One of stable's pods is not to be seen for most of this.
+    for tick in 0..24 {
+        run.world.of(STABLE).next().unwrap().scraped = tick == 23;
+        run.tick();
+    }
+    assert!(run.judge().realised_share.unwrap() > 35.0, "the requests of the gap count: {:?}", run.judge().realised_share);
+    assert_eq!(run.judge().findings[0].reason, "SampleRatioMismatch");
+}
