@@ -28,6 +28,7 @@ pub fn usual(name: &'static str, truth: Truth, story: &'static str) -> Scenario 
             max: 24 * HOUR,
             timeout: 0,
             pods: 2,
+            candidate_pods: None,
             history: true,
         },
         rails: vec![rail("errors", 0.08, Effect::Plus(0.0))],

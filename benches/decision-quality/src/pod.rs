@@ -49,6 +49,8 @@ pub struct Serving<'a> {
     pub scenario: &'a Scenario,
     /// Share written for the candidate, averaged over the step.
     pub share: f64,
+    /// Part of the step before the share was raised, in a step that begins with a raise.
+    pub raised: Option<f64>,
     /// Unix milliseconds of the first exposure.
     pub origin: i64,
     /// End of the step: the scrape.
@@ -84,7 +86,7 @@ impl Stretch {
 impl Pod {
     /// A pod whose counters stand at zero at `born`.
     pub fn new(scenario: &Scenario, side: Side, index: usize, born: i64, offset: i64) -> Self {
-        let pods = scenario.setup.pods as f64;
+        let pods = scenario.setup.pods_of(side) as f64;
         let (weight, tilt) = match (scenario.nature.hot, index) {
             (false, _) => (1.0 / pods, 1.0),
             (true, 0) => (0.5, 1.6),
@@ -150,6 +152,12 @@ impl Pod {
         {
             // What was counted between the last scrape and the restart is never read.
             let cut = stretch.from + dice.unit() * stretch.length();
+            answered += self.answer(serving, Stretch { from: stretch.from, to: cut }, dice);
+            self.values.iter_mut().skip(1).for_each(|value| *value = 0.0);
+            stretch.from = cut;
+        }
+        if let Some(before) = serving.raised.filter(|_| nature.restart_at_raise) {
+            let cut = stretch.from + before * stretch.length();
             answered += self.answer(serving, Stretch { from: stretch.from, to: cut }, dice);
             self.values.iter_mut().skip(1).for_each(|value| *value = 0.0);
             stretch.from = cut;

@@ -79,6 +79,8 @@ pub struct Setup {
     pub timeout: i64,
     /// Pods of each arm.
     pub pods: usize,
+    /// Pods of the candidate where it has not as many as the champion.
+    pub candidate_pods: Option<usize>,
     /// Whether the champion has served for days before the attempt, so that its history can be read.
     pub history: bool,
 }
@@ -290,6 +292,8 @@ pub struct Nature {
     pub labelled: f64,
     /// Mean seconds between restarts of a pod, which reset its counters.
     pub restarts: Option<f64>,
+    /// Every pod restarts at the moment at which the candidate's share is raised.
+    pub restart_at_raise: bool,
     /// Seconds after which a pod of the candidate is replaced by a new one.
     pub renewal: Option<f64>,
     /// Share of scrapes that fail.
@@ -323,6 +327,7 @@ impl Default for Nature {
             discovery: None,
             labelled: 1.0,
             restarts: None,
+            restart_at_raise: false,
             renewal: None,
             lost: 0.0,
             late: 0.0,
@@ -340,6 +345,13 @@ impl Nature {
     /// Requests per second of both arms.
     pub fn traffic(&self, seconds: f64) -> f64 {
         if self.silence.is_some_and(|(from, to)| (from..to).contains(&seconds)) { 0.0 } else { self.rps.at(seconds) }
+    }
+}
+
+impl Setup {
+    /// Pods of an arm.
+    pub fn pods_of(&self, side: Side) -> usize {
+        if side == Side::Candidate { self.candidate_pods.unwrap_or(self.pods) } else { self.pods }
     }
 }
 

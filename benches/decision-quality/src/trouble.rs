@@ -10,10 +10,16 @@ const LEARNT: &str = "How failures cluster is learnt from the champion's few pod
 /// Why a champion without a past may lead to wrong decisions.
 const NEW: &str = "Over-dispersion is learnt within the attempt: in its first five minutes nothing is known of it, and what clusters over minutes is underestimated until several stretches of it were seen.";
 
+/// Why a champion with many pods may lead to wrong decisions about a candidate with few.
+const FEW: &str = "How much pods differ is learnt from two halves of the champion's pods. A half of four averages what a single pod of the candidate shows in full: the over-dispersion of the candidate is underestimated.";
+
 /// Every scenario with trouble.
 pub fn all() -> Vec<Scenario> {
-    let mut all: Vec<Scenario> =
-        together().into_iter().map(|scenario| Scenario { limit: scenario.limit.or(Some(LEARNT)), ..scenario }).collect();
+    let mut all: Vec<Scenario> = together()
+        .into_iter()
+        .chain(unlike_the_champion())
+        .map(|scenario| Scenario { limit: scenario.limit.or(Some(LEARNT)), ..scenario })
+        .collect();
     all.extend(scraped());
     all.extend(seen());
     all
@@ -107,6 +113,48 @@ fn together() -> Vec<Scenario> {
     ]
 }
 
+/// What the champion's own pods and past do not show.
+fn unlike_the_champion() -> Vec<Scenario> {
+    use Effect::Plus;
+    use Truth::Neither;
+    let shocks = |shared, hold| Nature { shock: Some(Shock { icc: 0.002, hold, shared }), ..Nature::default() };
+    let few = |scenario: Scenario| Scenario {
+        setup: Setup { pods: 8, candidate_pods: Some(1), ..scenario.setup },
+        nature: shocks(Sharing::Pod, 300.0),
+        limit: Some(FEW),
+        ..scenario
+    };
+    let tens = || Nature { clump: 10.0, ..Nature::default() };
+    vec![
+        few(with(
+            Plus(0.02),
+            usual(
+                "bursty-one-pod-of-nine-at-margin",
+                Neither,
+                "The pods of 5 min, but eight of the champion against one, exactly at the margin.",
+            ),
+        )),
+        Scenario {
+            limit: Some(NEW),
+            ..new(in_nature(
+                shocks(Sharing::Arm, 600.0),
+                with(
+                    Plus(0.02),
+                    usual(
+                        "arm-shocks-new-champion-at-margin",
+                        Neither,
+                        "The arms of 10 min, and the champion is new, exactly at the margin.",
+                    ),
+                ),
+            ))
+        },
+        in_nature(
+            tens(),
+            with(Plus(0.02), usual("clumps-of-ten-at-margin", Neither, "Failures come ten at a time, exactly at the margin.")),
+        ),
+    ]
+}
+
 /// Counters that restart, vanish or arrive late.
 fn scraped() -> Vec<Scenario> {
     use Effect::Plus;
@@ -116,6 +164,18 @@ fn scraped() -> Vec<Scenario> {
     vec![
         in_nature(resets(), usual("resets", Good, "Every pod restarts every 20 min on average and its counters with it; equal models.")),
         in_nature(resets(), with(Plus(0.02), usual("resets-at-margin", Neither, "The same restarts, exactly at the margin."))),
+        Scenario {
+            setup: Setup { steps: &[1, 5, 25, 50], ..usual("", Neither, "").setup },
+            nature: Nature { restart_at_raise: true, ..Nature::default() },
+            ..with(
+                Plus(0.02),
+                usual(
+                    "restart-at-every-raise-at-margin",
+                    Neither,
+                    "1, 5, 25, 50 %; all pods restart at each raise and their counters with them; exactly at the margin.",
+                ),
+            )
+        },
         Scenario {
             setup: Setup { pods: 3, ..usual("", Neither, "").setup },
             nature: Nature { renewal: Some(900.0), ..Nature::default() },

@@ -46,7 +46,7 @@ impl<'a> World<'a> {
         });
         let mut pods = Vec::new();
         for side in [Side::Champion, Side::Candidate] {
-            for index in 0..scenario.setup.pods {
+            for index in 0..scenario.setup.pods_of(side) {
                 // Scrapes of a target keep their place in the interval; the place depends on the target.
                 #[expect(clippy::cast_possible_truncation, reason = "less than an interval")]
                 let offset = (dice.unit() * tick as f64) as i64;
@@ -84,6 +84,7 @@ impl<'a> World<'a> {
             let serving = Serving {
                 scenario: self.scenario,
                 share: before * self.share + (1.0 - before) * share,
+                raised: (share > self.share).then_some(before),
                 origin: T0 + self.scenario.setup.tick * 1000,
                 until,
                 incidents: &self.incidents,
