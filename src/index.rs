@@ -2,7 +2,8 @@
 //! Talks to nobody. A list that starts anew replaces everything at once, so that nothing seems gone in between.
 //!
 //! Objects are kept as text: a Deployment of which ten fields are read takes two kilobytes as a struct and a tenth of that as text, and it is
-//! read when its rollout is looked at, which is rare.
+//! read when its rollout is looked at, which is rare. Ten thousand texts of a kind say nearly the same, so that each is packed as what it says
+//! beside the first ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use kube::Resource;
 use kube::runtime::watcher::Event;
+use lz4_flex::block;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -63,7 +65,35 @@ struct Entry {
     /// Hash of the resource version.
     version: u64,
     mark: u64,
-    text: Arc<[u8]>,
+    text: Text,
+}
+
+/// An object as packed JSON.
+#[derive(Clone)]
+struct Text {
+    packed: Arc<[u8]>,
+    /// What it was packed with.
+    like: Arc<[u8]>,
+}
+
+/// Bytes of texts that others are packed with: the first few of a kind show what all have in common.
+const MOST_LIKE: usize = 16 * 1024;
+
+impl Text {
+    /// Packs a text beside those that came before it, and adds it to them while there is room.
+    fn pack(text: &[u8], like: &mut Arc<[u8]>) -> Self {
+        let packed = Self { packed: block::compress_prepend_size_with_dict(text, like).into(), like: Arc::clone(like) };
+        if like.len() + text.len() <= MOST_LIKE {
+            *like = [like, text].concat().into();
+        }
+        packed
+    }
+
+    /// What was written from an object of the same type can be read again, so that nothing is lost here.
+    fn read<K: DeserializeOwned>(&self) -> Option<Arc<K>> {
+        let text = block::decompress_size_prepended_with_dict(&self.packed, &self.like).ok()?;
+        serde_json::from_slice(&text).ok().map(Arc::new)
+    }
 }
 
 #[derive(Default)]
@@ -74,6 +104,8 @@ struct Namespace {
 
 struct Kept<K> {
     sorting: Sorting<K>,
+    /// Texts that the next one is packed with.
+    like: Arc<[u8]>,
     namespaces: BTreeMap<Arc<str>, Namespace>,
 }
 
@@ -112,43 +144,37 @@ impl<K: DeserializeOwned> Index<K> {
 
     /// The object of this name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        let text = self.see(|kept| Some(Arc::clone(&kept.namespaces.get(namespace)?.objects.get(name)?.text)));
-        read(&text?)
+        self.see(|kept| Some(kept.namespaces.get(namespace)?.objects.get(name)?.text.clone()))?.read()
     }
 
     /// Objects of a group, by name.
     pub fn group(&self, namespace: &str, group: &Group) -> Vec<Arc<K>> {
         let texts = self.see(|kept| kept.group(namespace, group));
-        texts.iter().filter_map(|text| read(text)).collect()
+        texts.iter().filter_map(Text::read).collect()
     }
 
     /// Objects of a namespace whose mark is 0 or one of `marks`, by name, read one by one.
     pub fn marked(&self, namespace: &str, marks: &BTreeSet<u64>) -> impl Iterator<Item = Arc<K>> + use<K> {
         let wanted = |entry: &&Entry| entry.mark == 0 || marks.contains(&entry.mark);
-        let texts: Vec<Arc<[u8]>> = self.see(|kept| {
+        let texts: Vec<Text> = self.see(|kept| {
             let all = kept.namespaces.get(namespace).into_iter().flat_map(|kept| kept.objects.values());
-            all.filter(wanted).map(|entry| Arc::clone(&entry.text)).collect()
+            all.filter(wanted).map(|entry| entry.text.clone()).collect()
         });
-        texts.into_iter().filter_map(|text| read(&text))
+        texts.into_iter().filter_map(|text| text.read())
     }
 
-    /// How many objects there are and how many bytes their texts have.
+    /// How many objects there are and how many bytes their packed texts have.
     #[cfg(test)]
     pub fn size(&self) -> (usize, usize) {
         self.see(|kept| {
             let all = || kept.namespaces.values().flat_map(|one| one.objects.values());
-            (all().count(), all().map(|entry| entry.text.len()).sum())
+            (all().count(), all().map(|entry| entry.text.packed.len()).sum())
         })
     }
 
     fn see<T>(&self, what: impl FnOnce(&Kept<K>) -> T) -> T {
         what(&self.kept.read().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// What was written from an object of the same type can be read again, so that nothing is lost here.
-fn read<K: DeserializeOwned>(text: &[u8]) -> Option<Arc<K>> {
-    serde_json::from_slice(text).ok().map(Arc::new)
 }
 
 impl<K: Resource + Serialize + DeserializeOwned> Writer<K> {
@@ -196,14 +222,14 @@ impl<K: Resource + Serialize + DeserializeOwned> Writer<K> {
 }
 
 impl<K> Kept<K> {
-    const fn new(sorting: Sorting<K>) -> Self {
-        Self { sorting, namespaces: BTreeMap::new() }
+    fn new(sorting: Sorting<K>) -> Self {
+        Self { sorting, like: Arc::from([]), namespaces: BTreeMap::new() }
     }
 
-    fn group(&self, namespace: &str, group: &Group) -> Vec<Arc<[u8]>> {
+    fn group(&self, namespace: &str, group: &Group) -> Vec<Text> {
         let Some(kept) = self.namespaces.get(namespace) else { return Vec::new() };
         let from = kept.groups.range((group.clone(), Arc::from(""))..);
-        from.take_while(|(of, _)| of == group).filter_map(|(_, name)| kept.objects.get(name).map(|entry| Arc::clone(&entry.text))).collect()
+        from.take_while(|(of, _)| of == group).filter_map(|(_, name)| kept.objects.get(name).map(|entry| entry.text.clone())).collect()
     }
 
     /// All objects, with their places.
@@ -220,7 +246,7 @@ impl<K: Resource + Serialize + DeserializeOwned> Kept<K> {
         // What came out of JSON can be written as JSON.
         let Ok(text) = serde_json::to_vec(object) else { return before };
         let version = hash(object.meta().resource_version.as_deref().unwrap_or_default());
-        let entry = Entry { version, mark: (self.sorting.mark)(object), text: text.into() };
+        let entry = Entry { version, mark: (self.sorting.mark)(object), text: Text::pack(&text, &mut self.like) };
         let kept = match self.namespaces.get_mut(namespace) {
             Some(kept) => kept,
             None => self.namespaces.entry(namespace.into()).or_default(),
@@ -238,7 +264,7 @@ impl<K: Resource + Serialize + DeserializeOwned> Kept<K> {
         let groups = self.sorting.groups;
         let Some(kept) = self.namespaces.get_mut(namespace) else { return Vec::new() };
         let Some((name, entry)) = kept.objects.remove_entry(name) else { return Vec::new() };
-        let had = read(&entry.text).map(|before| groups(&before)).unwrap_or_default();
+        let had = entry.text.read().map(|before| groups(&before)).unwrap_or_default();
         for group in &had {
             kept.groups.remove(&(group.clone(), Arc::clone(&name)));
         }
@@ -256,7 +282,7 @@ impl<K: Resource + Serialize + DeserializeOwned> Kept<K> {
         let ours = self.all().filter(|(place, entry)| differs(*place, entry, old));
         let theirs = old.all().filter(|(place, entry)| differs(*place, entry, self));
         let groups = |((namespace, _), entry): ((&str, &str), &Entry)| -> Vec<(String, Group)> {
-            let groups = read(&entry.text).map(|object| (self.sorting.groups)(&object)).unwrap_or_default();
+            let groups = entry.text.read().map(|object| (self.sorting.groups)(&object)).unwrap_or_default();
             groups.into_iter().map(|group| (namespace.to_owned(), group)).collect()
         };
         ours.chain(theirs).flat_map(groups).collect()

@@ -1,11 +1,11 @@
 //! Labels that many series have in common, held once: every metric of a pod has those of the pod, and has them again at every instant.
-//! Knows no server and reads nothing; what nobody holds any more is forgotten.
+//! Knows no server and reads nothing; what is not used any more is forgotten.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Labels of a series.
 type Set = BTreeMap<String, String>;
@@ -20,10 +20,17 @@ pub(super) struct Labels {
 
 #[derive(Default)]
 struct Known {
-    /// By a hash of what they say.
-    sets: HashMap<u64, Weak<Set>>,
-    /// Sets at which those that nobody holds are next looked for.
+    /// By a hash of what they say. They are kept from one instant to the next: thousands of small texts that come and go each second would leave holes
+    /// all over the memory.
+    sets: HashMap<u64, Kept>,
+    /// Sets at which those that are not used any more are next looked for.
     limit: usize,
+}
+
+struct Kept {
+    set: Arc<Set>,
+    /// Whether it was asked for again since they were last looked through.
+    used: bool,
 }
 
 /// Sets below which nothing is worth looking for.
@@ -51,15 +58,16 @@ impl Labels {
         let says_the_same = |set: &Arc<Set>| {
             set.len() == wanted().count() && set.iter().zip(wanted()).all(|((name, value), pair)| *name == pair.0 && *value == pair.1)
         };
-        if let Some(set) = known.sets.get(&key).and_then(Weak::upgrade).filter(says_the_same) {
-            return set;
+        if let Some(kept) = known.sets.get_mut(&key).filter(|kept| says_the_same(&kept.set)) {
+            kept.used = true;
+            return Arc::clone(&kept.set);
         }
-        let set = Arc::new(wanted().map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned())).collect());
+        let set: Arc<Set> = Arc::new(wanted().map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned())).collect());
         if known.sets.len() >= known.limit.max(FEW) {
-            known.sets.retain(|_, set| set.strong_count() > 0);
+            known.sets.retain(|_, kept| std::mem::take(&mut kept.used) || Arc::strong_count(&kept.set) > 1);
             known.limit = known.sets.len() * 2;
         }
-        known.sets.insert(key, Arc::downgrade(&set));
+        known.sets.insert(key, Kept { set: Arc::clone(&set), used: false });
         set
     }
 }
@@ -84,11 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_nobody_holds_do_not_pile_up() {
+    fn labels_that_are_not_used_any_more_do_not_pile_up() {
         let labels = Labels::default();
-        for pod in 0..10_000 {
-            labels.shared(&[(Cow::Borrowed("pod"), Cow::Owned(pod.to_string()))]);
+        let of = |pod: usize| labels.shared(&[(Cow::Borrowed("pod"), Cow::Owned(pod.to_string()))]);
+        let kept = of(0);
+        for pod in 1..10_000 {
+            of(pod);
+            assert!(Arc::ptr_eq(&of(0), &kept), "what is used at every instant is held once");
         }
         assert!(labels.known.lock().unwrap().sets.len() <= FEW);
+        let held: Vec<_> = (1..1_000).map(of).collect();
+        assert!((1..1_000).all(|pod| Arc::ptr_eq(&of(pod), &held[pod - 1])), "what an answer holds is shared with the next one");
     }
 }

@@ -120,6 +120,32 @@ fn what_is_kept_of_a_healthy_workload_is_small_and_reads_as_before() {
 }
 
 #[test]
+fn a_thousand_objects_of_a_kind_are_kept_as_what_is_their_own_and_read_as_they_were() {
+    let one = |number: usize| -> Deployment {
+        let labels = json!({"espalier.dev/rollout": format!("r{number}"), "espalier.dev/revision": format!("{:08x}", number * 40_503), "app": "digits"});
+        serde_json::from_value(json!({
+            "metadata": {"name": format!("r{number}-x"), "namespace": "ml", "resourceVersion": format!("{}", 100_000 + number * 7), "labels": labels},
+            "spec": {"replicas": number % 5, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}},
+        }))
+        .unwrap()
+    };
+    let (kept, mut writer) = index(Sorting::by(|one: &Deployment| of_rollout(&one.metadata)));
+    for number in 0..1000 {
+        writer.apply(&Event::Apply(one(number)));
+    }
+    // What the others look like is replaced: nobody reads by it any more, and everything else is still read by what it was packed with.
+    for number in 0..100 {
+        writer.apply(&Event::Delete(one(number)));
+    }
+    for number in 100..1000 {
+        assert_eq!(*kept.get("ml", &format!("r{number}-x")).unwrap(), one(number));
+    }
+    let (objects, bytes) = kept.size();
+    let written: usize = (100..1000).map(|number| serde_json::to_vec(&one(number)).unwrap().len()).sum();
+    assert!(objects == 900 && bytes * 3 < written, "{bytes} bytes for {objects} texts of {written}");
+}
+
+#[test]
 fn services_that_want_pods_of_another_rollout_are_passed_over_and_no_others() {
     let of = |name: &str, selector: &Value| {
         let mut one = service(name);

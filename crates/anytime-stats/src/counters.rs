@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::window::{Tally, Window};
@@ -96,7 +97,8 @@ struct Seen {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TargetWindows {
     previous_instant: Option<f64>,
-    targets: BTreeMap<String, Seen>,
+    /// Sorted by name. There are few of them in very many windows, and the nodes of a tree would be mostly empty.
+    targets: LiteMap<String, Seen>,
 }
 
 impl TargetWindows {
@@ -141,7 +143,7 @@ impl TargetWindows {
             return Err(Unmeasurable::Undefined(sample.target.clone()));
         }
         let now = Seen { start_time: sample.start_time, total, bad: sample.bad };
-        let Some(known) = self.targets.get_mut(&sample.target) else {
+        let Some(known) = self.targets.get_mut(sample.target.as_str()) else {
             self.targets.insert(sample.target.clone(), now);
             let born = matches!((previous, sample.start_time), (Some(instant), Some(start)) if start > instant);
             if born {

@@ -24,7 +24,7 @@ IDLE = "idle"
 # Programs of the cluster that nothing here needs and that would take the machine's time.
 SPARE = ("contour", "envoy", "prometheus", "kube-proxy", "kubelet", "containerd")
 # As the chart sets it.
-ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "65536"}
+ALLOCATOR = {"_RJEM_MALLOC_CONF": "narenas:1,dirty_decay_ms:0,muzzy_decay_ms:0"}
 # Pods that fit a fake node.
 ROOM = 2000
 

@@ -1,10 +1,11 @@
 //! Counts of one arm since the last instant, per target: resets, births, gaps and seconds of reporting pods.
 //! The differencing itself is `anytime_stats::counters`; this file feeds it and names what cannot be measured.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anytime_stats::Tally;
 use anytime_stats::counters::{Arm as Half, TargetSample, TargetWindows, Unmeasurable as Uncountable};
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use super::query::{By, Sought, count_sought};
@@ -25,8 +26,8 @@ pub(super) struct ArmCounter {
     #[serde(rename = "w")]
     windows: TargetWindows,
     /// Instant of the last sample per target in milliseconds, when seconds are what is counted.
-    #[serde(rename = "s", default, skip_serializing_if = "BTreeMap::is_empty")]
-    reported: BTreeMap<String, i64>,
+    #[serde(rename = "s", default, skip_serializing_if = "LiteMap::is_empty")]
+    reported: LiteMap<String, i64>,
     /// Newest sample ever read, in milliseconds.
     #[serde(rename = "n")]
     newest: Option<i64>,
@@ -87,7 +88,7 @@ impl ArmCounter {
     pub(super) fn new(started: i64) -> Self {
         let mut windows = TargetWindows::new();
         windows.observe(started as f64, &[]);
-        Self { windows, reported: BTreeMap::new(), newest: None, gone: 0 }
+        Self { windows, reported: LiteMap::new(), newest: None, gone: 0 }
     }
 
     /// Counts both sides of a guardrail on the arm of `role`.
@@ -232,7 +233,7 @@ impl ArmCounter {
             side.total += seconds;
         }
         if self.reported.len() > MOST_TARGETS {
-            self.reported.retain(|target, _| raws.iter().any(|raw| raw.target == target));
+            self.reported.retain(|target, _| raws.iter().any(|raw| raw.target == *target));
         }
     }
 }
