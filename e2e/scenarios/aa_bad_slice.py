@@ -27,6 +27,8 @@ def tell(world: World) -> None:
     total = users.stop()["total"]
     mine = of_revision(total, candidate["revision"])
     wrong = 100 * mine["wrong_but_teacher_right"] / mine["requests"]
-    check("the average would have passed", at_most(wrong, 13, " % wrong where the old model is right"))
+    # About a hundred answers: chance alone moves their average by three standard errors, but not to that of the region.
+    chance = 100 * (0.13 * 0.87 / mine["requests"]) ** 0.5
+    check("the average would have passed", at_most(wrong, 13 + 3 * chance, " % wrong where the old model is right"))
     check("no request failed", same(total["not_ok"], 0))
     world.note(f"{decision['message'][:110]}; on average {wrong:.1f} % wrong because of it")

@@ -13,7 +13,7 @@ use rollout_core::verdict::{Overall, Verdict};
 use rollout_core::weights::{Exposure, Position};
 
 use crate::plans::*;
-use crate::run::{Run, assert_restart_changes_nothing, named, reason};
+use crate::run::{Run, assert_restart_changes_nothing, named, reason, told};
 use crate::world::*;
 
 const EVEN: [f64; 4] = [0.4, 0.3, 0.2, 0.1];
@@ -246,4 +246,18 @@ fn more_values_than_bins_share_one_and_the_checkpoint_stays_small() {
     assert_eq!(named(&judgement, "mix").verdict, Verdict::Proven, "{}", named(&judgement, "mix").message);
     let size = evidence.checkpoint().to_text().len();
     assert!(size < 40_000, "{size} bytes for 64 bins on six pods");
+}
+
+#[test]
+fn what_is_said_of_a_drift() {
+    let mut run = run(712, [EVEN, [0.38, 0.3, 0.2, 0.12]], mix(0.02, 0.25));
+    assert_eq!(
+        told(named(&run.ticks(20), "mix")),
+        [
+            "0.002, 95%: 0 to 0.011",
+            "3585 vs 3656 samples, 3585 effective",
+            "thresholds 3.00 and 3.00, left none",
+            "mix is PSI 0.002 from stable (3 585 events beside 3 656 of stable; 95%: 0 to 0.011), within the target 0.02: ln(1/p) 8.5 ≥ 3.0"
+        ]
+    );
 }

@@ -6,7 +6,7 @@ use rollout_core::spec::StageKind;
 use rollout_core::verdict::{Overall, Verdict};
 
 use crate::plans::*;
-use crate::run::{Run, assert_restart_changes_nothing, named, reason};
+use crate::run::{Run, assert_restart_changes_nothing, named, reason, told};
 use crate::world::*;
 
 fn joules(target: EnergyBound, critical: EnergyBound) -> Energy {
@@ -157,4 +157,27 @@ fn restored_and_replayed_energy_equals_one_that_never_stopped() {
         let size = run.evidence.checkpoint().to_text().len();
         assert!(size < 10_000, "{size} bytes for six meters");
     }
+}
+
+#[test]
+fn what_is_said_of_energy() {
+    let mut run = run(812, [4.0, 3.0], ratio(0.9, 1.1));
+    assert_eq!(
+        told(named(&run.ticks(20), "energy")),
+        [
+            "none, 95%: none",
+            "0 vs 0 samples, none effective",
+            "thresholds 3.00 and 3.00, left none",
+            "energy has no batch of 1m15s at like load yet, not yet proven within the target 0.9x vs stable: ln E 0.0 of 3.0"
+        ]
+    );
+    assert_eq!(
+        told(named(&run.ticks(15 * 26), "energy")),
+        [
+            "0.8x, 95%: 0.79x to 0.81x",
+            "26 vs 26 samples, 17 effective",
+            "thresholds 3.00 and 3.00, left none",
+            "energy is 0.8x that of stable (4J beside 5J per inference, over 26 batches of 1m15s; 95%: 0.79x to 0.81x), within the target 0.9x vs stable: ln E 607.7 ≥ 3.0"
+        ]
+    );
 }

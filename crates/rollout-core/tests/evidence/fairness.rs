@@ -5,7 +5,7 @@ use rollout_core::plan::{CountSource, Gap, Guardrail, Test};
 use rollout_core::verdict::Verdict;
 
 use crate::plans::*;
-use crate::run::{Run, assert_restart_changes_nothing, named, reason};
+use crate::run::{Run, assert_restart_changes_nothing, named, reason, told};
 use crate::world::*;
 
 fn parity(target: f64, critical: f64, groups: &[&str]) -> Guardrail {
@@ -114,4 +114,18 @@ fn restored_and_replayed_groups_equal_those_that_never_stopped() {
     assert_restart_changes_nothing(&mut run, 40, &[0, 13, 39], |_, _| {});
     let size = run.evidence.checkpoint().to_text().len();
     assert!(size < 40_000, "{size} bytes for three groups on six pods");
+}
+
+#[test]
+fn what_is_said_of_a_gap() {
+    let mut run = run(308, [[0.1, 0.11], [0.1, 0.14], [0.1, 0.12]], parity(0.08, 0.15, &["eu", "us", "apac"]));
+    assert_eq!(
+        told(named(&run.ticks(20), "parity")),
+        [
+            "2pp, 95%: none",
+            "367 vs 424 samples, none effective",
+            "thresholds 3.00 and 4.79, left none",
+            "parity differs by 2pp at most, between region us (13.3% of 1 248) and region eu (11.3% of 2 370), not yet proven within the target 8pp: ln E 2.6 of 3.0"
+        ]
+    );
 }

@@ -22,6 +22,7 @@ mod plans;
 mod replay;
 mod run;
 mod slices;
+mod told;
 mod traffic;
 mod verdicts;
 mod wild;

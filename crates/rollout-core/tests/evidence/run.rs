@@ -151,6 +151,21 @@ pub fn named<'a>(judgement: &'a Judgement, guardrail: &str) -> &'a Finding {
     judgement.findings.iter().find(|f| f.guardrail == guardrail).unwrap()
 }
 
+/// Everything that people read of a finding, in lines.
+pub fn told(finding: &Finding) -> Vec<String> {
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".into());
+    let (own, other) = finding.samples;
+    let effective = finding.effective_samples.map_or_else(|| "none".into(), |n| n.to_string());
+    let (proof, harm) = finding.thresholds;
+    let left = finding.eta.map_or_else(|| "none".into(), |(low, high)| format!("{} s to {} s", low.num_seconds(), high.num_seconds()));
+    vec![
+        format!("{}, 95%: {}", or_none(&finding.value), or_none(&finding.interval)),
+        format!("{own} vs {other} samples, {effective} effective"),
+        format!("thresholds {proof:.2} and {harm:.2}, left {left}"),
+        finding.message.clone(),
+    ]
+}
+
 pub fn reason(overall: &Overall) -> String {
     match overall {
         Overall::StagePass(_) => "StagePass".into(),
