@@ -133,7 +133,7 @@ fn a_thousand_objects_of_a_kind_are_kept_as_what_is_their_own_and_read_as_they_w
     for number in 0..1000 {
         writer.apply(&Event::Apply(one(number)));
     }
-    // What the others look like is replaced: nobody reads by it any more, and everything else is still read by what it was packed with.
+    // The first ones go, which the others were packed with: these are read all the same.
     for number in 0..100 {
         writer.apply(&Event::Delete(one(number)));
     }

@@ -150,21 +150,24 @@ impl Pod {
         if let Some(mean) = nature.restarts
             && dice.unit() < stretch.length() / mean
         {
-            // What was counted between the last scrape and the restart is never read.
-            let cut = stretch.from + dice.unit() * stretch.length();
-            answered += self.answer(serving, Stretch { from: stretch.from, to: cut }, dice);
-            self.values.iter_mut().skip(1).for_each(|value| *value = 0.0);
-            stretch.from = cut;
+            let part = dice.unit();
+            answered += self.restart(serving, &mut stretch, part, dice);
         }
         if let Some(before) = serving.raised.filter(|_| nature.restart_at_raise) {
-            let cut = stretch.from + before * stretch.length();
-            answered += self.answer(serving, Stretch { from: stretch.from, to: cut }, dice);
-            self.values.iter_mut().skip(1).for_each(|value| *value = 0.0);
-            stretch.from = cut;
+            answered += self.restart(serving, &mut stretch, before, dice);
         }
         answered += self.answer(serving, stretch, dice);
         self.until = serving.until;
         self.be_scraped(serving, stretch.to, dice);
+        answered
+    }
+
+    /// Answers for a part of the stretch and restarts: what was counted since the last scrape is never read. Returns the requests it answered.
+    fn restart(&mut self, serving: &Serving<'_>, stretch: &mut Stretch, part: f64, dice: &mut Dice) -> f64 {
+        let cut = stretch.from + part * stretch.length();
+        let answered = self.answer(serving, Stretch { from: stretch.from, to: cut }, dice);
+        self.values.iter_mut().skip(1).for_each(|value| *value = 0.0);
+        stretch.from = cut;
         answered
     }
 

@@ -124,7 +124,6 @@ fn unlike_the_champion() -> Vec<Scenario> {
         limit: Some(FEW),
         ..scenario
     };
-    let tens = || Nature { clump: 10.0, ..Nature::default() };
     vec![
         few(with(
             Plus(0.02),
@@ -149,7 +148,7 @@ fn unlike_the_champion() -> Vec<Scenario> {
             ))
         },
         in_nature(
-            tens(),
+            Nature { clump: 10.0, ..Nature::default() },
             with(Plus(0.02), usual("clumps-of-ten-at-margin", Neither, "Failures come ten at a time, exactly at the margin.")),
         ),
     ]

@@ -125,7 +125,7 @@ impl CountState {
                 comparisons.push(Comparison::new(role_of(reference), bounds, &terms)?);
             }
         }
-        // Nearly always one, of a kilobyte, where a vector that grows has room for four.
+        // Nearly always one, where a vector that grows has room for four.
         comparisons.shrink_to_fit();
         let compared = [Some(target), critical, promised.map(|(_, versus)| versus)];
         let baseline = compared.contains(&Some(Reference::Baseline)).then(|| ArmCounter::new(started));
