@@ -8,7 +8,7 @@ use crate::scenario::{Beat, Course, Effect, HOUR, Incidents, Nature, Rail, Scena
 const LEARNT: &str = "How failures cluster is learnt from the champion's few pods, from two days before the attempt and from the attempt itself: what clusters over half hours was seen less than a hundred times.";
 
 /// Why a champion without a past may lead to wrong decisions.
-const NEW: &str = "Over-dispersion is learnt within the attempt: in its first five minutes nothing is known of it, and what clusters over minutes is underestimated until several stretches of it were seen.";
+const NEW: &str = "Over-dispersion is learnt within the attempt: in its first five minutes nothing is known of it, shocks of whole arms show after half an hour at the earliest, and what clusters over minutes is underestimated until several stretches of it were seen. Evidence of that time stays as it was judged.";
 
 /// Why a champion with many pods may lead to wrong decisions about a candidate with few.
 const FEW: &str = "How much pods differ is learnt from two halves of the champion's pods. A half of four averages what a single pod of the candidate shows in full: the over-dispersion of the candidate is underestimated.";

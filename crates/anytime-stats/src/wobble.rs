@@ -10,8 +10,8 @@
 //!
 //! 0.4549 is the median of a χ² with one degree of freedom, 6.63 its 99 % quantile, 0.9816 the mean of one that is capped there. A straight line has no
 //! second differences, so the course of the day does not count; the cap keeps a few incidents, which come and go, from passing for a wobble. Successive
-//! `q` of independent windows are correlated (the correlations of `d` are −2/3 and 1/6, those of `q` 4/9 and 1/36), so the standard error of `h` is
-//! `h·√(3.89/k)` with `k` differences.
+//! `q` of independent windows are correlated (the correlations of `d` are −2/3 and 1/6, those of `q` 4/9 and 1/36), so the relative standard error of
+//! `h` is `√(3.89/k)` with `k` differences.
 //!
 //! Assumes proportions, at least [`LEAST_EVENTS`] bad and good events per window (else a square is not nearly that of a normal variable), and that the
 //! past wobbles as the future does. Source: von Neumann's successive differences, at second order; median and cap as in robust scale estimates.
@@ -26,7 +26,9 @@ const CAP: f64 = 6.63;
 const MEAN_BELOW_CAP: f64 = 0.9816;
 const ERROR: f64 = 3.89;
 /// Differences below which nothing is said.
-const ENOUGH: f64 = 24.0;
+const ENOUGH: f64 = 4.0;
+/// Differences after which more of them change little.
+const SETTLED: f64 = 48.0;
 /// Inverse share of shocks that second differences of windows three times as long show: `(6·(2+2/3) − 8/6)/(6·3) = 0.81`.
 const STRADDLING: f64 = 1.25;
 /// Share of shocks that first differences of windows of the same length show: mean of `w² + (1−w)² − w(1−w)` over where they begin.
@@ -39,18 +41,22 @@ pub const LEAST_EVENTS: f64 = 5.0;
 pub struct Wobble {
     /// The ratio `h`; 1 for independent requests.
     pub ratio: f64,
-    /// Its standard error.
+    /// Its relative standard error.
     pub error: f64,
     /// Mean requests of a window.
     pub size: f64,
 }
 
 /// Running estimate of an arm's [`Wobble`] at one scale, in bounded memory.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SecondDifferences {
+    #[serde(rename = "b")]
     before: [Option<Tally>; 2],
+    #[serde(rename = "q")]
     squares: Squares,
+    #[serde(rename = "n")]
     size: f64,
+    #[serde(rename = "p")]
     pooled: Tally,
 }
 
@@ -67,15 +73,20 @@ impl SecondDifferences {
         }
     }
 
-    /// What is known so far; `None` below 24 differences, or where events are too rare.
+    /// Whether enough was seen for more of it to change little.
+    pub fn is_settled(&self) -> bool {
+        self.squares.count() >= SETTLED
+    }
+
+    /// What is known so far; `None` below 4 differences, or where events are too rare.
     pub fn wobble(&self) -> Option<Wobble> {
-        let k = self.squares.count;
+        let k = self.squares.count();
         let rarer = self.pooled.bad.min(self.pooled.total - self.pooled.bad);
         if k < ENOUGH || rarer < LEAST_EVENTS * k {
             return None;
         }
         let ratio = self.squares.capped_mean(CAP * self.squares.median()? / MEDIAN_OF_CHI2) / MEAN_BELOW_CAP;
-        ratio.is_finite().then_some(Wobble { ratio, error: ratio * (ERROR / k).sqrt(), size: self.size / k })
+        ratio.is_finite().then_some(Wobble { ratio, error: (ERROR / k).sqrt(), size: self.size / k })
     }
 }
 
@@ -89,40 +100,43 @@ fn square(before: Tally, now: Tally, after: Tally) -> Option<f64> {
     (variance > 0.0).then(|| difference * difference / variance)
 }
 
-/// Numbers by size, in bins a quarter of an octave wide: enough for a median and a capped mean, without keeping them all.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Squares {
-    bins: Vec<u32>,
-    count: f64,
-}
+/// Numbers by size, in bins a quarter of an octave wide: enough for a median and a capped mean, without keeping them all. Holds the bins that are not
+/// empty, smallest numbers first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Squares(Vec<(u8, u32)>);
 
 const PER_OCTAVE: f64 = 4.0;
 /// The lowest bin ends here, in octaves; what is below counts as nothing.
 const LOWEST: f64 = -10.0;
-const BINS: usize = 121;
+const HIGHEST_BIN: f64 = 120.0;
 
 impl Squares {
     fn add(&mut self, value: f64) {
-        self.bins.resize(BINS, 0);
-        let place = ((value.max(f64::MIN_POSITIVE).log2() - LOWEST) * PER_OCTAVE + 1.0).clamp(0.0, (BINS - 1) as f64);
+        let place = ((value.max(f64::MIN_POSITIVE).log2() - LOWEST) * PER_OCTAVE + 1.0).clamp(0.0, HIGHEST_BIN);
         // The clamp keeps it inside the bins.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        if let Some(bin) = self.bins.get_mut(place as usize) {
-            *bin = bin.saturating_add(1);
-            self.count += 1.0;
+        let place = place as u8;
+        match self.0.binary_search_by_key(&place, |(bin, _)| *bin) {
+            Ok(index) => self.0.iter_mut().skip(index).take(1).for_each(|(_, content)| *content = content.saturating_add(1)),
+            Err(index) => self.0.insert(index, (place, 1)),
         }
+    }
+
+    fn count(&self) -> f64 {
+        self.0.iter().map(|(_, content)| f64::from(*content)).sum()
     }
 
     /// Lower and upper edge and content of each bin.
     fn each(&self) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
-        let edge = |index: usize| ((index as f64 - 1.0) / PER_OCTAVE + LOWEST).exp2();
-        self.bins.iter().enumerate().map(move |(i, n)| (if i == 0 { 0.0 } else { edge(i) }, edge(i + 1), f64::from(*n)))
+        let edge = |bin: u8| ((f64::from(bin) - 1.0) / PER_OCTAVE + LOWEST).exp2();
+        self.0.iter().map(move |(bin, content)| (if *bin == 0 { 0.0 } else { edge(*bin) }, edge(bin + 1), f64::from(*content)))
     }
 
     fn median(&self) -> Option<f64> {
-        let (half, mut below) = (self.count / 2.0, 0.0);
+        let (half, mut below) = (self.count() / 2.0, 0.0);
         for (from, to, content) in self.each() {
-            if content > 0.0 && below + content >= half {
+            if below + content >= half {
                 return Some(from + (to - from) * (half - below) / content);
             }
             below += content;
@@ -131,16 +145,18 @@ impl Squares {
     }
 
     fn capped_mean(&self, cap: f64) -> f64 {
-        self.each().map(|(from, to, content)| f64::midpoint(from, to).min(cap) * content).sum::<f64>() / self.count
+        self.each().map(|(from, to, content)| f64::midpoint(from, to).min(cap) * content).sum::<f64>() / self.count()
     }
 }
 
 /// Clump and correlation that explain a wobble at a short scale and one at a longer scale, as [`crate::overdispersion::two_scale`] does. A correlation is
-/// believed where the longer one is larger by more than two of its standard errors, so that chance alone seldom slows anything down; it is then taken 1.25
-/// times as large as it shows, because shocks straddle windows: of those a third as long as the windows second differences show 0.81 on average.
+/// believed where the longer one is larger by more than two of the standard errors that it has without any, so that chance alone seldom slows anything
+/// down; it is then taken 1.25 times as large as it shows, because shocks straddle windows: of those a third as long as the windows second differences
+/// show 0.81 on average.
 pub fn explained(short: &Wobble, long: &Wobble) -> Overdispersion {
     let (longer, excess) = (long.size - short.size, long.ratio - short.ratio);
-    let icc = if longer > 0.0 && excess > 2.0 * long.error { STRADDLING * excess / longer } else { 0.0 };
+    let is_shown = longer > 0.0 && excess > 2.0 * long.error * short.ratio.max(1.0);
+    let icc = if is_shown { STRADDLING * excess / longer } else { 0.0 };
     Overdispersion::beside(icc, (short.ratio, short.size))
 }
 
@@ -242,10 +258,10 @@ mod tests {
         let day = |i: usize, _: &mut Noise| 0.09 + 0.05 * (i as f64 / 144.0 * std::f64::consts::TAU).cos();
         for seed in 0..20 {
             let calm = of(288, seed, day).wobble().unwrap();
-            assert!((calm.ratio - 1.0).abs() < 3.5 * calm.error, "{calm:?}");
+            assert!((calm.ratio - 1.0).abs() < 3.5 * calm.error * calm.ratio, "{calm:?}");
             // Shocks of 0.77 points beside chance of 0.384: 1 + (0.77/0.384)² = 5.
             let shaken = of(288, seed, |_, noise| 0.08 + 0.0077 * noise.next()).wobble().unwrap();
-            assert!((shaken.ratio - 5.0).abs() < 3.5 * shaken.error, "{shaken:?}");
+            assert!((shaken.ratio - 5.0).abs() < 3.5 * shaken.error * shaken.ratio, "{shaken:?}");
         }
     }
 
@@ -257,8 +273,8 @@ mod tests {
 
     #[test]
     fn too_little_too_rare_or_broken_says_nothing() {
-        assert_eq!(of(25, 1, |_, _| 0.08).wobble(), None, "23 differences");
-        assert!(of(26, 1, |_, _| 0.08).wobble().is_some());
+        assert_eq!(of(5, 1, |_, _| 0.08).wobble(), None, "3 differences");
+        assert!(of(6, 1, |_, _| 0.08).wobble().is_some());
         let mut rare = SecondDifferences::default();
         (0..288).for_each(|_| rare.absorb(Some(Tally::new(1.0, 5_000.0))));
         assert_eq!(rare.wobble(), None);

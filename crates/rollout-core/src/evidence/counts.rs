@@ -63,7 +63,7 @@ pub(super) struct ArmCounters<'a> {
     candidate: &'a ArmCounter,
     stable: &'a ArmCounter,
     baseline: Option<&'a ArmCounter>,
-    shocks: Option<&'a Shocks>,
+    shocks: &'a Shocks,
 }
 
 /// Moving numbers beside the comparisons.
@@ -133,7 +133,7 @@ impl CountState {
             candidate: ArmCounter::new(started),
             stable: ArmCounter::new(started),
             baseline,
-            scatter: Scatter::default(),
+            scatter: Scatter::of_arms(),
             seen: Window::default(),
             difference: StratifiedDifference::default(),
             ratio: StratifiedRatio::default(),
@@ -167,18 +167,17 @@ impl CountState {
 
     /// Adds what the champion did before the attempt.
     pub(super) fn remember(&mut self, remembered: &Remembered) {
-        self.moving.scatter.add(&remembered.scatter);
-        self.expect(Shocks::of(&remembered.course).as_ref());
+        self.moving.scatter.remember(&remembered.scatter);
+        self.tell_slices();
         for comparison in self.comparisons.iter_mut().filter(|comparison| comparison.reference == Role::Stable) {
             comparison.expect_rate(remembered.champion);
         }
     }
 
-    /// Takes over which shocks of whole arms are known; they hit every slice.
-    fn expect(&mut self, shocks: Option<&Shocks>) {
-        self.moving.scatter.expect(shocks);
+    /// Shocks of whole arms hit every slice.
+    fn tell_slices(&mut self) {
         if let Some(slices) = &mut self.slices {
-            slices.each_mut().for_each(|slice| slice.expect(shocks));
+            slices.each_mut().for_each(|slice| slice.moving.scatter.expect(self.moving.scatter.shocks()));
         }
     }
 
@@ -186,6 +185,7 @@ impl CountState {
     pub(super) fn slice(mut self, whole: Option<&ArmCounters<'_>>, started: i64) -> Self {
         // The split of traffic is read off the whole.
         self.counts_requests = false;
+        self.moving.scatter = Scatter::default();
         if let Some(whole) = whole {
             self.moving.candidate = whole.candidate.part(started);
             self.moving.stable = whole.stable.part(started);
@@ -235,7 +235,9 @@ impl CountState {
             };
             if let Ok(stable) = &stable {
                 let beside = candidate.as_ref().map_or(0, |candidate| candidate.targets);
-                self.moving.scatter.absorb(times.seconds(), stable.halves, (stable.targets, beside));
+                if self.moving.scatter.absorb(times.seconds(), stable.halves, (stable.targets, beside)) {
+                    self.tell_slices();
+                }
             }
             let age = guardrail.maturity.as_ref().map(|maturity| maturity.age.num_milliseconds());
             self.fold(times, Weighty::of(times.since, times.settled, age), &counts, problem.is_none());

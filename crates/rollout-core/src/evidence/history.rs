@@ -10,7 +10,6 @@ use super::counting::{ArmCounter, Sides};
 use super::query::{self, count_sought};
 use super::scatter::Scatter;
 use super::series::{Arms, Query, Reading, Readings, Role};
-use super::shocks::Course;
 use super::sift::Scope;
 use super::{Evidence, State, freshness};
 use crate::plan::{Guardrail, Plan, Test};
@@ -32,7 +31,6 @@ pub struct History {
 pub(super) struct Remembered {
     counter: ArmCounter,
     pub scatter: Scatter,
-    pub course: Course,
     pub champion: Tally,
 }
 
@@ -40,12 +38,7 @@ impl History {
     /// Nothing known yet; instants after `from` may come.
     pub fn start(plan: &Plan, from: DateTime<Utc>) -> Self {
         let last = from.timestamp_millis();
-        let fresh = || Remembered {
-            counter: ArmCounter::new(last),
-            scatter: Scatter::default(),
-            course: Course::default(),
-            champion: Tally::default(),
-        };
+        let fresh = || Remembered { counter: ArmCounter::new(last), scatter: Scatter::of_arms(), champion: Tally::default() };
         Self { last, guardrails: plan.guardrails.iter().map(|guardrail| is_remembered(guardrail).then(fresh)).collect() }
     }
 
@@ -87,7 +80,6 @@ impl History {
             let Ok(count) = remembered.counter.count(&scope, &sides, Role::Stable) else { continue };
             if count.problem.is_none() {
                 remembered.scatter.absorb(seconds, count.halves, (count.targets, 0));
-                remembered.course.absorb(seconds, count.tally());
                 remembered.champion += count.tally();
             }
         }

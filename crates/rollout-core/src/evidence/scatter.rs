@@ -1,5 +1,5 @@
-//! Over-dispersion within the attempt, from the champion alone: two halves of its pods at 60, 300 and 1800 s, or successive windows of a single pod; and
-//! the shocks of whole arms that its past showed. Keeps running sums of the estimator in `anytime_stats::overdispersion`, whose functions want all
+//! Over-dispersion, from the champion alone: two halves of its pods at 60, 300 and 1800 s, or successive windows of a single pod; and the shocks of whole
+//! arms that it shows. Keeps running sums of the estimator in `anytime_stats::overdispersion`, whose functions want all
 //! windows at once; shocks of an hour stay invisible.
 
 use anytime_stats::overdispersion::Overdispersion;
@@ -20,9 +20,8 @@ const ENOUGH_LONG: f64 = 4.0;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Scatter {
     scales: [Scale; 3],
-    /// `None` where the champion's past is not known, or shows none.
-    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
-    shocks: Option<Box<Shocks>>,
+    #[serde(rename = "h", default)]
+    shocks: Shocks,
     /// Targets in what is compared with itself, summed over the seconds for which it was looked at, and these seconds.
     #[serde(rename = "g", default)]
     group: (f64, f64),
@@ -102,8 +101,14 @@ impl Scale {
 }
 
 impl Scatter {
+    /// Nothing seen; shocks of whole arms are looked for too.
+    pub(super) fn of_arms() -> Self {
+        Self { shocks: Shocks::unknown(), ..Self::default() }
+    }
+
     /// Adds the champion's counts of one tick, by halves of its targets; with how many the champion and the candidate have, 0 where that is not known.
-    pub(super) fn absorb(&mut self, seconds: f64, halves: (Tally, Tally), (champion, candidate): (usize, usize)) {
+    /// Whether more may be known of shocks than before.
+    pub(super) fn absorb(&mut self, seconds: f64, halves: (Tally, Tally), (champion, candidate): (usize, usize)) -> bool {
         for (scale, length) in self.scales.iter_mut().zip(SCALES) {
             scale.absorb(seconds, halves, length);
         }
@@ -115,6 +120,9 @@ impl Scatter {
         if candidate > 0 {
             self.targets.1 = candidate as f64;
         }
+        let mut both = halves.0;
+        both += halves.1;
+        self.shocks.watch(seconds, both)
     }
 
     /// How many times fewer targets than the groups that were compared the champion and the candidate have; at least 1.
@@ -124,8 +132,8 @@ impl Scatter {
         (of(self.targets.0), of(self.targets.1))
     }
 
-    /// Adds what was seen at another time; nothing of the two is compared across the break.
-    pub(super) fn add(&mut self, other: &Self) {
+    /// Adds what was seen before; nothing of the two is compared across the break.
+    pub(super) fn remember(&mut self, other: &Self) {
         for (scale, other) in self.scales.iter_mut().zip(&other.scales) {
             scale.squares += other.squares;
             scale.pairs += other.pairs;
@@ -135,30 +143,30 @@ impl Scatter {
         }
         self.group.0 += other.group.0;
         self.group.1 += other.group.1;
+        self.shocks.remember(&other.shocks);
     }
 
-    /// Takes over which shocks of whole arms are known.
-    pub(super) fn expect(&mut self, shocks: Option<&Shocks>) {
-        self.shocks = shocks.cloned().map(Box::new);
+    /// Takes over which shocks of whole arms are known of the whole.
+    pub(super) fn expect(&mut self, shocks: &Shocks) {
+        self.shocks.learn_from(shocks);
     }
 
-    /// The shocks of whole arms that are known.
-    pub(super) fn shocks(&self) -> Option<&Shocks> {
-        self.shocks.as_deref()
+    /// What is known of shocks of whole arms.
+    pub(super) fn shocks(&self) -> &Shocks {
+        &self.shocks
     }
 
     /// Adds the counts of both arms of one tick; `None` where these say nothing, because traffic has just changed.
     pub(super) fn compare(&mut self, seconds: f64, counts: Option<&Window>) {
-        match (&mut self.shocks, counts) {
-            (Some(shocks), Some(counts)) => shocks.absorb(seconds, counts),
-            (Some(shocks), None) => shocks.interrupt(),
-            (None, _) => {}
+        match counts {
+            Some(counts) => self.shocks.absorb(seconds, counts),
+            None => self.shocks.interrupt(),
         }
     }
 
     /// φ of a window of this length; at least 1, and 1 until enough was seen.
     pub(super) fn phi(&self, window: &Window, seconds: f64) -> f64 {
-        let of_arms = self.shocks.as_ref().map_or(1.0, |shocks| shocks.phi(window, seconds));
+        let of_arms = self.shocks.phi(window, seconds);
         let (champion, candidate) = self.fewer();
         let of_arm = |estimate: Overdispersion| (estimate.of_fewer_targets(champion), estimate.of_fewer_targets(candidate));
         self.estimates().map(|(scale, estimate)| phi_at(scale, &of_arm(estimate), window, seconds)).fold(of_arms, f64::max)
@@ -320,7 +328,7 @@ mod tests {
             before.absorb(60.0, (a, b), (8, 0));
         }
         let mut now = Scatter::default();
-        now.add(&before);
+        now.remember(&before);
         now.absorb(1.0, (Tally::new(0.0, 5.0), Tally::default()), (1, 1));
         assert!((now.fewer().0 - 4.0).abs() < 0.01, "{:?}", now.fewer());
     }

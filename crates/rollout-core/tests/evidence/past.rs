@@ -131,6 +131,26 @@ fn a_slice_knows_of_the_shocks_of_its_arm() {
 }
 
 #[test]
+fn a_champion_without_a_past_shows_its_shocks_within_the_attempt_and_its_slices_hear_of_them() {
+    let by_region = sliced(regional(0.05, 0.08), "region", points(0.1), 20.0, rollout_core::spec::OnUnproven::Warn);
+    let plan = rolling(vec![by_region]);
+    let of = |wobble: f64| {
+        let mut run = Run::new(plan.clone(), World::new(81, 5_000, 2));
+        for minute in 0..60 {
+            run.world.regions = Some([[turn(minute, wobble), 0.08]; 3]);
+            run.ticks(12);
+        }
+        let checkpoint = run.evidence.checkpoint();
+        assert_eq!(Evidence::restore(&plan, &checkpoint).unwrap().checkpoint(), checkpoint);
+        let judged = run.judge();
+        let slice = named(&judged, "accuracy").slices.iter().find(|slice| slice.slice == "region=eu").unwrap().log_e_proof;
+        (weight(&judged), slice)
+    };
+    let (calm, shaken) = (of(0.0), of(0.04));
+    assert!(calm.0 > 2.0 * shaken.0 && calm.1 > 1.2 * shaken.1, "{calm:?} {shaken:?}");
+}
+
+#[test]
 fn a_past_that_comes_late_changes_no_window_that_was_judged() {
     let plan = rolling(vec![accuracy(0.02, 0.05)]);
     let history = champion(&plan, 74, 360, 20.0);
