@@ -22,7 +22,7 @@ RATE = 100.0
 # Longest range, in seconds, that is answered from what was written down ready to send.
 READY = 12
 QUERY = re.compile(r"^(?P<name>\w+)\{(?P<matchers>.*)\}\[(?P<range>\d+)ms\]$")
-REVISION = re.compile(r'espalier_dev_revision="([^"]*)"')
+REVISIONS = re.compile(r'espalier_dev_revision=~?"([^"]+)"')
 METRICS = ("up", "model_requests_total", "model_errors_total", "model_nonfinite_outputs_total", "model_power_watts")
 WATTS = 12
 
@@ -92,25 +92,32 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.lock = threading.Lock()
+        self.one_past = threading.Lock()
         self.random = random.Random(seed)
         self.pods: dict[tuple[str, str], Pod] = {}
         self.queries: Counter[str] = Counter()
 
     def answer(self, text: str, at: float) -> str:
         """The body for one range query. What is younger than asked for may be in it, as the contract of the reader allows."""
+        asked = QUERY.match(text)
+        series: list[str] = []
         with self.lock:
             self.queries[text] += 1
-            asked = QUERY.match(text)
-            series: list[str] = []
             if asked is not None and asked["name"] in METRICS:
                 metric, seconds, now = asked["name"], int(asked["range"]) / 1000, time.time()
-                only = REVISION.search(asked["matchers"])
-                pods = [pod for pod in self.pods.values() if only is None or pod.revision == only[1]]
+                only = REVISIONS.search(asked["matchers"])
+                wanted = set(only[1].split("|")) if only else None
+                pods = [pod for pod in self.pods.values() if wanted is None or pod.revision in wanted]
                 for pod in pods:
                     pod.advance(now)
                 near = seconds <= READY and now - at < 2
-                series = [pod.texts.get(metric, "") if near else pod.past(metric, at - seconds, at) for pod in pods]
-            return f'{{"status":"success","data":{{"resultType":"matrix","result":[{",".join(filter(None, series))}]}}}}'
+                if near:
+                    series = [pod.texts.get(metric, "") for pod in pods]
+        # As with a real server, who asks for now does not wait for somebody else's history.
+        if asked is not None and asked["name"] in METRICS and not near:
+            with self.one_past:
+                series = [pod.past(metric, at - seconds, at) for pod in pods]
+        return f'{{"status":"success","data":{{"resultType":"matrix","result":[{",".join(filter(None, series))}]}}}}'
 
     def control(self, verb: str, body: dict[str, object]) -> object:
         """What the test sets and asks."""
