@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use kube::api::ObjectMeta;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Resource, ResourceExt};
+use rollout_core::weights::Exposure;
 use serde::{Deserialize, Deserializer};
 
 use crate::api::ModelRollout;
@@ -18,6 +19,8 @@ pub struct Card {
     metadata: ObjectMeta,
     /// What the rollout uses, or why it cannot be read.
     pub uses: Result<Uses, Box<str>>,
+    /// Whether users are on a model that is being judged: a candidate, or a champion in its probation.
+    pub at_stake: bool,
 }
 
 /// What a rollout uses: a change of it concerns the rollout.
@@ -46,7 +49,14 @@ impl Card {
             resource_version: meta.resource_version.clone(),
             ..ObjectMeta::default()
         };
-        Self { metadata, uses: rollout.0.as_ref().map(Uses::of).map_err(|invalid| invalid.error.as_str().into()) }
+        let status = rollout.0.as_ref().ok().and_then(|rollout| rollout.status.as_ref());
+        Self {
+            metadata,
+            uses: rollout.0.as_ref().map(Uses::of).map_err(|invalid| invalid.error.as_str().into()),
+            at_stake: status.is_some_and(|status| {
+                status.attempt.as_ref().is_some_and(|attempt| attempt.intent > Exposure::ZERO) || status.probation.is_some()
+            }),
+        }
     }
 }
 

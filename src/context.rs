@@ -12,6 +12,7 @@ use crate::card::Card;
 use crate::clock::{Clock, Tenure};
 use crate::config::Config;
 use crate::events::Events;
+use crate::first::FirstLooks;
 use crate::lane::Lane;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
@@ -50,6 +51,8 @@ pub struct Context {
     pub leadership: Leadership,
     /// Signs of life of the loops.
     pub beats: Heartbeats,
+    /// Who is looked at first after a start.
+    pub first: FirstLooks,
     /// Rollbacks on their way.
     pub lane: Lane,
     /// Wakes the reconciler.
@@ -67,6 +70,7 @@ impl Context {
     /// Lets go of everything that is kept of a rollout that is gone.
     pub fn forget(&self, key: &Key) {
         self.tracker.forget(key);
+        self.first.had(key);
         self.metrics.forget(&key.namespace, &key.name);
     }
 }

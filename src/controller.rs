@@ -22,6 +22,7 @@ use crate::clock::{Clock, Tenure};
 use crate::config::Config;
 use crate::context::{Context, WAKE_QUEUE};
 use crate::events::Events;
+use crate::first::FirstLooks;
 use crate::lane::Lane;
 use crate::leader::{self, Leadership, Replica};
 use crate::metrics::Metrics;
@@ -168,6 +169,7 @@ fn context(
         metrics,
         leadership,
         beats,
+        first: FirstLooks::default(),
         lane: Lane::new(usize::from(config.rollback_concurrency)),
         wake,
         client,
@@ -197,12 +199,14 @@ async fn control(ctx: Arc<Context>, wakes: Wakes, readiness: Readiness) {
     let backoff = Backoff::default();
     let reset = backoff.clone();
     let (over, left) = (backoff.clone(), Arc::clone(&ctx));
-    let rollouts = events.reflect(writer).inspect_ok(move |event| {
-        if let watcher::Event::Delete(card) = event {
+    let rollouts = events.reflect(writer).inspect_ok(move |event| match event {
+        watcher::Event::InitApply(card) => left.first.listed(card),
+        watcher::Event::Delete(card) => {
             // Nobody looks at what is gone, so that this is the last that is heard of it.
             left.forget(&card.key());
             over.forget(&ObjectRef::from_obj(card));
         }
+        watcher::Event::Init | watcher::Event::InitDone | watcher::Event::Apply(_) => {}
     });
     let rollouts = rollouts.applied_objects();
     Controller::for_stream(rollouts, store)

@@ -13,6 +13,7 @@ pub mod contain;
 pub mod context;
 pub mod controller;
 pub mod events;
+pub mod first;
 pub mod gateway;
 pub mod generator;
 mod index;

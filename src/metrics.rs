@@ -1,7 +1,7 @@
 //! What the operator says about itself, in `OpenMetrics`: counts of looks, decisions, writes and queries, and how long a rollback takes.
 //! Labels come from small fixed sets, except the rollouts' names, whose number is bounded here. Decides nothing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ pub struct Metrics {
     unmeasurable: Family<ByReason, Counter>,
     panics: Family<ByAction, Counter>,
     exposures: Family<ByRollout, Gauge>,
-    rollouts: Mutex<BTreeSet<(String, String)>>,
+    rollouts: Mutex<BTreeMap<(String, String), Exposure>>,
     leader: Gauge,
     servers: Family<ByServer, Gauge>,
     events: Family<ByOutcome, Counter>,
@@ -161,15 +161,20 @@ impl Metrics {
         self.unmeasurable.get_or_create(&ByReason { reason: word(reason) }).inc();
     }
 
-    /// The exposure of a rollout's candidate. Rollouts beyond [`MAX_ROLLOUTS`] have no series.
+    /// The exposure of a rollout's candidate. Rollouts beyond [`MAX_ROLLOUTS`] have no series, idle ones first.
     pub fn exposure(&self, namespace: &str, name: &str, exposure: Exposure) {
         let mut rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (namespace.to_owned(), name.to_owned());
-        if rollouts.contains(&key) || rollouts.len() < MAX_ROLLOUTS {
-            rollouts.insert(key);
-            let labels = ByRollout { namespace: word(namespace), name: word(name) };
-            self.exposures.get_or_create(&labels).set(i64::from(exposure.percent()));
+        if !rollouts.contains_key(&key) && rollouts.len() >= MAX_ROLLOUTS {
+            let idle =
+                rollouts.iter().find(|(_, shown)| exposure > Exposure::ZERO && **shown == Exposure::ZERO).map(|(key, _)| key.clone());
+            let Some(idle) = idle else { return };
+            self.exposures.remove(&ByRollout { namespace: word(&idle.0), name: word(&idle.1) });
+            rollouts.remove(&idle);
         }
+        rollouts.insert(key, exposure);
+        let labels = ByRollout { namespace: word(namespace), name: word(name) };
+        self.exposures.get_or_create(&labels).set(i64::from(exposure.percent()));
     }
 
     /// A rollout is gone.
@@ -279,5 +284,10 @@ mod tests {
         assert_eq!(series(&metrics), MAX_ROLLOUTS - 1);
         metrics.exposure("ml", "again", Exposure::FULL);
         assert!(metrics.encode().contains(r#"name="again"} 100"#));
+        metrics.exposure("ml", "idle", Exposure::ZERO);
+        metrics.exposure("ml", "on trial", Exposure::new(10).unwrap());
+        let text = metrics.encode();
+        assert!(text.contains(r#"name="on trial"} 10"#) && text.contains(r#"name="again"} 100"#) && !text.contains(r#"name="idle"}"#));
+        assert_eq!(series(&metrics), MAX_ROLLOUTS);
     }
 }

@@ -91,6 +91,7 @@ async fn context(answers: &[(&'static str, Value)]) -> (Context, Arc<Mutex<World
         metrics,
         leadership: Leadership::always(),
         beats: Heartbeats::new(),
+        first: crate::first::FirstLooks::default(),
         lane: Lane::new(1),
         wake: mpsc::channel(1).0,
         client,

@@ -34,6 +34,9 @@ const LONGEST_LOOK: Duration = Duration::from_mins(3);
 /// When a look is tried again that let rollbacks of others go first.
 const AFTER_ROLLBACKS: Duration = Duration::from_millis(250);
 
+/// When an idle rollout is tried again after a start, where those with users at stake come first.
+const AFTER_FIRST_LOOKS: Duration = Duration::from_secs(2);
+
 /// Why a look did not end well; it is repeated with backoff.
 #[derive(Debug, Error)]
 pub enum ReconcileError {
@@ -81,6 +84,9 @@ pub async fn reconcile(object: Arc<Card>, ctx: Arc<Context>) -> Result<Action, R
         ctx.tracker.forget(&key);
         return Ok(Action::await_change());
     }
+    if !ctx.first.is_turn_of(&object) {
+        return Ok(Action::requeue(AFTER_FIRST_LOOKS));
+    }
     let started = Instant::now();
     let working = ctx.beats.working(format!("looking at {}/{}", key.namespace, key.name), LONGEST_LOOK);
     let result = contained_future(Box::pin(look(&ctx, &key))).await.unwrap_or_else(|panicked| {
@@ -88,6 +94,7 @@ pub async fn reconcile(object: Arc<Card>, ctx: Arc<Context>) -> Result<Action, R
         Err(panicked.into())
     });
     drop(working);
+    ctx.first.had(&key);
     if !ctx.stores.may_have(&key) {
         // It went while we looked, and what was kept of it at the end of the look came after its end.
         ctx.forget(&key);

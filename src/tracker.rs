@@ -278,7 +278,7 @@ impl Tracker {
         let mut outcomes = Vec::new();
         for (key, tracked) in self.lock().iter_mut().filter(|(_, t)| t.watched.server == *server && t.is_glanced_at(at)) {
             let watched = &tracked.watched;
-            let seen = contained(|| glance(&watched.plan, &tracked.evidence, &watched.arms, at, &readings(watched)));
+            let seen = contained(|| glance(&watched.plan, &tracked.evidence_as_placed(at), &watched.arms, at, &readings(watched)));
             let panicked = seen.is_err();
             // The next instant judges it anyway, and begins anew if it has to.
             let failure = seen.unwrap_or(None);

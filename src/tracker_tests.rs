@@ -188,6 +188,20 @@ fn a_crossing_is_seen_while_minutes_of_history_are_being_read() {
 }
 
 #[test]
+fn a_crossing_is_seen_after_a_restart_before_the_first_of_minutes_of_history_is_read() {
+    let tracker = Tracker::default();
+    let mut restarted = watched("1s", 10);
+    restarted.identity.started = time(-600_000);
+    restarted.arms.candidate.young = BTreeSet::from(["p".to_owned()]);
+    tracker.watch(&key("digits"), restarted);
+    assert_eq!(tracker.behind(time(0)).len(), 1);
+    for (at, value, crossings) in [(time(0), 0.0, 0), (time(250), 1.0, 1)] {
+        assert_eq!(glance(&tracker, at, value).len(), crossings, "{at}");
+    }
+    assert!(tracker.is_escaping(&key("digits")));
+}
+
+#[test]
 fn rollouts_with_a_gap_are_read_together_and_those_with_days_apart() {
     let tracker = Tracker::default();
     for (name, started) in [("new", 0), ("minute", -60_000), ("minutes", -120_000), ("day", -86_400_000)] {

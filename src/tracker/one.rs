@@ -1,6 +1,7 @@
 //! The evidence of one watched rollout: how it begins, goes on from instant to instant, and begins anew when that went wrong.
 //! Does no IO and knows no other rollout.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -128,6 +129,15 @@ impl Tracked {
     pub fn unmeasurable(&self) -> Vec<String> {
         let findings = self.judgement.iter().flat_map(|judgement| &judgement.findings);
         findings.filter(|finding| finding.verdict == Verdict::Unmeasurable).map(|finding| finding.reason.clone()).collect()
+    }
+
+    /// The evidence as it stands with the users where they are at `at`: what is being rebuilt may not have come to the last weight change yet, and
+    /// would think that nobody is on the candidate.
+    pub fn evidence_as_placed(&self, at: DateTime<Utc>) -> Cow<'_, Evidence> {
+        let Some(moved) = self.pending_move.filter(|moved| *moved <= at) else { return Cow::Borrowed(&self.evidence) };
+        let mut placed = self.evidence.clone();
+        placed.moved(self.watched.position, self.watched.exposure, self.watched.kind, moved);
+        Cow::Owned(placed)
     }
 
     /// One instant: a weight change that lies before it first, then the samples.

@@ -20,7 +20,7 @@ use tower::BoxError;
 use crate::faults::{Effect, Fate};
 use crate::oracle;
 use crate::schema;
-use crate::store::{Refusal, Resource, SERVED, Writer, selected, text};
+use crate::store::{ROLLOUTS, Refusal, Resource, SERVED, Writer, selected, text};
 use crate::world::{Shared, Task, World, lock};
 
 /// Who calls.
@@ -124,6 +124,13 @@ pub async fn serve(world: Shared, caller: Caller, request: Request<Body>) -> Out
         let mut world = lock(&world);
         world.now = world.now.max(caller.clock.now());
         world.calls += 1;
+        if let Some(read) = &mut world.read
+            && call.method == Method::GET
+            && !call.name.is_empty()
+            && call.of == Some(ROLLOUTS)
+        {
+            read.push(call.name.clone());
+        }
         oracle::sent(&mut world, &caller, &call);
         let fate = crate::faults::fate(&mut world, &call);
         if caller.on_agenda {

@@ -128,6 +128,25 @@ fn of_many_that_fail_together_every_route_is_written_before_any_of_them_is_put_o
 }
 
 #[test]
+fn after_a_restart_who_has_users_on_a_candidate_is_looked_at_before_all_who_are_idle() {
+    let idle: Vec<String> = (0..60).map(|number| format!("idle{number:02}")).collect();
+    let mut sim = Sim::new(18).serving();
+    for name in &idle {
+        sim.apply(&rollout_of(name, "a"));
+    }
+    // Their first model is in its probation for a while.
+    sim.run_for(TimeDelta::minutes(10));
+    sim.apply(&rollout("b"));
+    assert!(sim.until(TimeDelta::minutes(2), |sim| sim.share("b") == 5), "{}", sim.story());
+    sim.process.take().unwrap().kill();
+    lock(&sim.world).read = Some(Vec::new());
+    sim.run_for(TimeDelta::minutes(1));
+    let read = lock(&sim.world).read.take().unwrap();
+    assert_eq!(read.first().map(String::as_str), Some("digits"));
+    assert!(idle.iter().all(|name| read.contains(name)), "{read:?}");
+}
+
+#[test]
 fn a_candidate_does_not_rise_while_measurements_are_broken_in_any_way() {
     let blinding: Vec<Defect> = DEFECTS.into_iter().filter(|defect| defect.blinds()).collect();
     on_all_processors(0..blinding.len() as u64, |index| {

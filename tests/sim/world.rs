@@ -84,6 +84,8 @@ pub struct World {
     /// Writes of operators so far, leases and events left out.
     pub writes: usize,
     pub calls: usize,
+    /// Rollouts that were read one by one, in order, while somebody wants to know.
+    pub read: Option<Vec<String>>,
     pub trace: Vec<String>,
     /// Wakes who lets time pass, because something became due earlier or the process died.
     pub bell: Arc<Notify>,
@@ -126,6 +128,7 @@ impl World {
             crashed: false,
             writes: 0,
             calls: 0,
+            read: None,
             trace: Vec::new(),
             bell: Arc::new(Notify::new()),
             tomorrow: true,

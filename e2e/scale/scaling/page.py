@@ -42,6 +42,7 @@ def rows(found: Numbers) -> list[tuple[str, str, str, str]]:
     add("API writes per second by the operator, the same", f"{everything['writes_per_second']:.1f}", "", everything)
     add("processor, the same", f"{everything['cpu_share'] * 100:.0f} % of a core", "", everything)
     add(f"restart beside {active + more} active and {idle} idle: ready", f"{restart['until_ready']:.1f} s", "", restart)
+    add("restart: all with users on a candidate looked at", f"{restart['until_exposed']:.1f} s", "", restart)
     add("restart: all looked at", f"{restart['until_all']:.1f} s", "", restart)
     bare = median(turn["seconds"] for turn in found["bare"])
     for flip in found["flips"]:
@@ -111,8 +112,9 @@ shared these cores: load average {load_before:.1f} at the beginning and {load_af
   routes reads the version with weight 0. The next row counts from the moment at which the first could go bad until the last route, beside the
   time that a client needs that only writes the same number of routes with the same connection settings and as many in flight.
 - *Raises after the breach* counts versions of a route that give the candidate more after its first bad scrape.
-- A restart ends when there have been as many looks without error as there are rollouts. What was recorded meanwhile is read
-  after that, for minutes beside so many; the single candidate goes bad while it is being read.
+- A restart ends when there have been as many looks without error as there are rollouts; those with users on a candidate come first. What was
+  recorded meanwhile is read after that, for minutes beside so many; the single candidate goes bad while it is being read. It is one of those
+  that had no evidence on record yet when the operator was stopped.
 - The first {more} that go bad are additional ones, so that {rollouts} are left for the last row.
 
 | Query | per second, {rollouts} active | per second, {total} active |

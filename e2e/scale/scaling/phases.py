@@ -88,21 +88,26 @@ def idle(ground: Ground, seconds: float) -> Numbers:
     return seen
 
 
-def restart(ground: Ground, rollouts: int) -> Numbers:
-    """Starts the operator beside rollouts that are there already, until it has looked at each."""
+def restart(ground: Ground, rollouts: int, exposed: int) -> Numbers:
+    """Starts the operator beside rollouts that are there already, until it has looked at each; as many as `exposed` have users on a candidate."""
     began = time.monotonic()
     until_ready = ground.start_operator()
-    highest, looks = 0.0, 0.0
+    highest, looks, until_exposed = 0.0, 0.0, 0.0
 
     def look() -> object:
-        nonlocal highest, looks
+        nonlocal highest, looks, until_exposed
         highest = max(highest, ground.memory()["now"])
-        looks = sum(value for labels, value in counting.samples(counting.fetch(ground.metrics), "espalier_reconcile_total") if labels["result"] == "ok")
+        page = counting.fetch(ground.metrics)
+        looks = sum(value for labels, value in counting.samples(page, "espalier_reconcile_total") if labels["result"] == "ok")
+        shown = sum(value > 0 for _, value in counting.samples(page, "espalier_rollout_exposure_percent"))
+        if not until_exposed and shown >= exposed:
+            until_exposed = time.monotonic() - began
         return looks >= rollouts or f"{looks:.0f} looks"
 
     wait_until(f"{rollouts} rollouts are looked at", look, 900, 0.25)
     return {
         "until_ready": until_ready,
+        "until_exposed": until_exposed,
         "until_all": time.monotonic() - began,
         "looks": looks,
         "memory": ground.memory() | {"highest_here": highest},
