@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rollout_core::evidence::{Arms, Evidence, History, Query, Readings};
-use rollout_core::judge::glance;
 use rollout_core::plan::Plan;
 use rollout_core::revision::RevisionId;
 use rollout_core::spec::StageKind;
@@ -277,15 +276,15 @@ impl Tracker {
     pub fn glance(&self, server: &Server, at: DateTime<Utc>, readings: impl Fn(&Watched) -> Arc<Readings>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (key, tracked) in self.lock().iter_mut().filter(|(_, t)| t.watched.server == *server && t.is_glanced_at(at)) {
-            let watched = &tracked.watched;
-            let seen = contained(|| glance(&watched.plan, &tracked.evidence_as_placed(at), &watched.arms, at, &readings(watched)));
+            let watched = Arc::clone(&tracked.watched);
+            let seen = contained(|| tracked.glance(at, &readings(&watched)));
             let panicked = seen.is_err();
             // The next instant judges it anyway, and begins anew if it has to.
             let failure = seen.unwrap_or(None);
             if failure.is_none() && !panicked {
                 continue;
             }
-            let (key, watched, wake) = (key.clone(), Arc::clone(watched), failure.is_some());
+            let (key, wake) = (key.clone(), failure.is_some());
             outcomes.push(Outcome { key, watched, failure: failure.clone(), wake, panicked, unmeasurable: Vec::new() });
             let Some(failure) = failure else { continue };
             tracked.escaping = true;

@@ -189,16 +189,30 @@ fn a_crossing_is_seen_while_minutes_of_history_are_being_read() {
 
 #[test]
 fn a_crossing_is_seen_after_a_restart_before_the_first_of_minutes_of_history_is_read() {
+    for young in [BTreeSet::new(), BTreeSet::from(["p".to_owned()])] {
+        let tracker = Tracker::default();
+        let mut restarted = watched("1s", 10);
+        restarted.identity.started = time(-600_000);
+        restarted.arms.candidate.young = young;
+        tracker.watch(&key("digits"), restarted);
+        assert_eq!(tracker.behind(time(0)).len(), 1);
+        for (at, value, crossings) in [(time(0), 0.0, 0), (time(250), 0.0, 0), (time(500), 1.0, 1)] {
+            assert_eq!(glance(&tracker, at, value).len(), crossings, "{at}");
+        }
+        assert!(tracker.is_escaping(&key("digits")));
+    }
+}
+
+#[test]
+fn what_was_counted_before_a_restart_is_not_what_glances_see_while_history_is_read() {
     let tracker = Tracker::default();
     let mut restarted = watched("1s", 10);
     restarted.identity.started = time(-600_000);
-    restarted.arms.candidate.young = BTreeSet::from(["p".to_owned()]);
     tracker.watch(&key("digits"), restarted);
     assert_eq!(tracker.behind(time(0)).len(), 1);
-    for (at, value, crossings) in [(time(0), 0.0, 0), (time(250), 1.0, 1)] {
-        assert_eq!(glance(&tracker, at, value).len(), crossings, "{at}");
+    for at in [0, 250, 500] {
+        assert_eq!(glance(&tracker, time(at), 7.0).len(), 0, "a pod from before the attempt had counted seven by then");
     }
-    assert!(tracker.is_escaping(&key("digits")));
 }
 
 #[test]

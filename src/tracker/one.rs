@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rollout_core::evidence::{Checkpoint, Evidence, History, Readings};
-use rollout_core::judge::{Moment, judge};
+use rollout_core::judge::{Moment, glance, judge};
 use rollout_core::verdict::{Failure, Judgement, Overall, Verdict};
 use rollout_core::weights::Exposure;
 use tracing::warn;
@@ -28,6 +28,8 @@ pub(super) struct Tracked {
     pub escaping: bool,
     /// Looks that panicked, in a row.
     pub panics: u32,
+    /// What glances have seen since history began to be folded in: the evidence may have no baseline for counters before that is done.
+    scout: Option<Box<Evidence>>,
 }
 
 impl Tracked {
@@ -75,6 +77,7 @@ impl Tracked {
             forgetful,
             escaping: false,
             panics: 0,
+            scout: None,
         }
     }
 
@@ -97,11 +100,13 @@ impl Tracked {
         let Watched { plan, identity, attempt, .. } = self.watched.as_ref();
         self.evidence = Evidence::start(plan, identity.revision.clone(), at, *attempt);
         self.pending_move = Some(at);
+        self.scout = None;
     }
 
     /// The clock was set, and shows `now`.
     pub fn clock_was_set(&mut self, now: DateTime<Utc>) {
         self.judgement = None;
+        self.scout = None;
         if !self.begin_before_time(now) {
             self.evidence.clock_was_set(now);
         }
@@ -131,9 +136,29 @@ impl Tracked {
         findings.filter(|finding| finding.verdict == Verdict::Unmeasurable).map(|finding| finding.reason.clone()).collect()
     }
 
+    /// What one sample has crossed by `at`. The evidence stays as it is.
+    pub fn glance(&mut self, at: DateTime<Utc>, readings: &Readings) -> Option<Failure> {
+        let watched = Arc::clone(&self.watched);
+        let look = |evidence: &Evidence| glance(&watched.plan, evidence, &watched.arms, at, readings);
+        let seen = look(&self.evidence_as_placed(at));
+        if !self.catching_up {
+            self.scout = None;
+            return seen;
+        }
+        let scout = self.scout.get_or_insert_with(|| {
+            let mut begun =
+                Evidence::start(&watched.plan, watched.identity.revision.clone(), at - TimeDelta::milliseconds(1), watched.attempt);
+            begun.moved(watched.position, watched.exposure, watched.kind, at);
+            Box::new(begun)
+        });
+        let seen = seen.or_else(|| look(scout));
+        scout.absorb(&watched.plan, &watched.arms, at, readings);
+        seen
+    }
+
     /// The evidence as it stands with the users where they are at `at`: what is being rebuilt may not have come to the last weight change yet, and
     /// would think that nobody is on the candidate.
-    pub fn evidence_as_placed(&self, at: DateTime<Utc>) -> Cow<'_, Evidence> {
+    fn evidence_as_placed(&self, at: DateTime<Utc>) -> Cow<'_, Evidence> {
         let Some(moved) = self.pending_move.filter(|moved| *moved <= at) else { return Cow::Borrowed(&self.evidence) };
         let mut placed = self.evidence.clone();
         placed.moved(self.watched.position, self.watched.exposure, self.watched.kind, moved);
