@@ -21,8 +21,10 @@ use super::gathered::Gathered;
 use super::labels::Labels;
 use super::server::{Server, ServerError};
 
-/// Requests in flight per server, when nothing else is said.
-const DEFAULT_CONCURRENCY: usize = 16;
+/// Requests about instants in flight per server, when nothing else is said.
+const AT_ONCE: usize = 16;
+/// Requests about the past in flight per server beside them: together what Prometheus runs at once if nobody says otherwise.
+const PAST_AT_ONCE: usize = 4;
 /// Least time between two tries on a server that is down.
 const REST: Duration = Duration::from_millis(900);
 /// So many failures in a row, and the rest of a gathering is not sent.
@@ -36,7 +38,8 @@ const HISTORY_LEAST: TimeDelta = TimeDelta::minutes(1);
 pub struct Servers {
     exchange: Option<Arc<dyn Exchange>>,
     links: Mutex<BTreeMap<Server, Arc<Link>>>,
-    concurrency: usize,
+    at_once: usize,
+    past_at_once: usize,
     body_limit: usize,
     rest: Duration,
 }
@@ -46,7 +49,7 @@ pub struct Servers {
 pub struct Snapshot {
     /// Address of the server.
     pub address: String,
-    /// Whether the last gathering got any answer.
+    /// Whether the last gathering about an instant got any answer.
     pub up: bool,
     /// Queries answered since the start, with a result or with a refusal.
     pub answered: u64,
@@ -61,8 +64,18 @@ struct Link {
     client: Client,
     /// Labels in the answers about instants.
     labels: Labels,
-    permits: Semaphore,
     rest: Duration,
+    /// Questions about instants.
+    instants: Queue,
+    /// Questions about the past. They wait for each other alone and learn from each other alone: a server that takes too long for hours of
+    /// samples is still asked who must go now.
+    past: Queue,
+}
+
+/// Questions of one kind to one server.
+#[derive(Debug)]
+struct Queue {
+    permits: Semaphore,
     health: Mutex<Health>,
 }
 
@@ -93,20 +106,21 @@ struct Tally {
 
 impl fmt::Debug for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Servers").field("links", &self.links).field("concurrency", &self.concurrency).finish_non_exhaustive()
+        f.debug_struct("Servers").field("links", &self.links).field("at_once", &self.at_once).finish_non_exhaustive()
     }
 }
 
 impl Default for Servers {
     fn default() -> Self {
-        Self::new(DEFAULT_CONCURRENCY)
+        Self { past_at_once: PAST_AT_ONCE, ..Self::new(AT_ONCE) }
     }
 }
 
 impl Servers {
-    /// No server yet; at most `concurrency` requests in flight per server.
-    pub fn new(concurrency: usize) -> Self {
-        Self { exchange: None, links: Mutex::default(), concurrency: concurrency.max(1), body_limit: BODY_LIMIT, rest: REST }
+    /// No server yet; at most `at_once` requests about instants in flight per server, and as many about the past.
+    pub fn new(at_once: usize) -> Self {
+        let at_once = at_once.max(1);
+        Self { exchange: None, links: Mutex::default(), at_once, past_at_once: at_once, body_limit: BODY_LIMIT, rest: REST }
     }
 
     /// No server yet, and `exchange` in place of HTTP.
@@ -182,9 +196,9 @@ impl Servers {
                 Some(exchange) => Client::instead(server.clone(), self.body_limit, Arc::clone(exchange)),
             },
             labels: Labels::nameless(),
-            permits: Semaphore::new(self.concurrency),
             rest: self.rest,
-            health: Mutex::default(),
+            instants: Queue::of(self.at_once),
+            past: Queue::of(self.past_at_once),
         });
         links.insert(server.clone(), Arc::clone(&link));
         Ok(link)
@@ -194,13 +208,14 @@ impl Servers {
 impl Link {
     /// Asks each query once; while the server is down only one of them, as a probe.
     async fn ask_all(&self, queries: &BTreeSet<&Query>, span: Span) -> Readings {
+        let queue = self.queue(span);
         let tally = Tally::default();
         let mut readings = Readings::new();
         let mut rest = queries.clone();
-        match self.probe(queries) {
+        match queue.probe(queries, self.rest) {
             Probe::NotNeeded => {}
             Probe::Resting(reason) => {
-                lock(&self.health).failed += queries.len() as u64;
+                lock(&queue.health).failed += queries.len() as u64;
                 return all_failed(queries, &reason);
             }
             Probe::With(query) => {
@@ -215,13 +230,20 @@ impl Link {
         }
         let answers = join_all(rest.iter().map(|query| self.ask(query, &tally, span))).await;
         readings.extend(rest.into_iter().cloned().zip(answers));
-        self.note(&tally);
+        self.note(&tally, span);
         readings
+    }
+
+    fn queue(&self, span: Span) -> &Queue {
+        match span {
+            Span::Instant { .. } => &self.instants,
+            Span::History { .. } => &self.past,
+        }
     }
 
     async fn ask(&self, query: &Query, tally: &Tally, span: Span) -> Reading {
         // The semaphore is never closed, so an error here cannot happen; going on without a permit is the harmless reading of it.
-        let _permit = self.permits.acquire().await.ok();
+        let _permit = self.queue(span).permits.acquire().await.ok();
         if let Some(reason) = tally.hopeless() {
             tally.failed.fetch_add(1, Ordering::Relaxed);
             return Reading::Failed(reason);
@@ -246,10 +268,48 @@ impl Link {
         }
     }
 
-    fn probe<'a>(&self, queries: &BTreeSet<&'a Query>) -> Probe<'a> {
+    /// Takes over what a gathering found out; says so in the log when the server went away or came back.
+    fn note(&self, tally: &Tally, span: Span) {
+        let answered = tally.answered.load(Ordering::Relaxed);
+        let failed = tally.failed.load(Ordering::Relaxed);
+        let address = &self.client.server().address;
+        let mut health = lock(&self.queue(span).health);
+        health.answered += answered as u64;
+        health.failed += failed as u64;
+        let Some(reason) = tally.in_vain() else {
+            // With no query at all nothing was learnt.
+            if answered > 0 && health.down.take().is_some() {
+                info!(server = %address, about = span.name(), "Prometheus answers again");
+            }
+            return;
+        };
+        let tried = Instant::now();
+        if health.down.replace(Down { reason: reason.clone(), tried }).is_none() {
+            warn!(server = %address, about = span.name(), category = reason.category(), %reason, "Prometheus cannot be asked");
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let (instants, past) = (lock(&self.instants.health), lock(&self.past.health));
+        Snapshot {
+            address: self.client.server().address.clone(),
+            up: instants.down.is_none(),
+            answered: instants.answered + past.answered,
+            failed: instants.failed + past.failed,
+            problem: instants.down.as_ref().map(|down| down.reason.to_string()),
+        }
+    }
+}
+
+impl Queue {
+    fn of(at_once: usize) -> Self {
+        Self { permits: Semaphore::new(at_once), health: Mutex::default() }
+    }
+
+    fn probe<'a>(&self, queries: &BTreeSet<&'a Query>, rest: Duration) -> Probe<'a> {
         let mut health = lock(&self.health);
         let Some(down) = health.down.clone() else { return Probe::NotNeeded };
-        if down.tried.elapsed() < self.rest {
+        if down.tried.elapsed() < rest {
             return Probe::Resting(down.reason);
         }
         let turn = health.probes;
@@ -257,38 +317,6 @@ impl Link {
         match queries.iter().nth(turn.checked_rem(queries.len()).unwrap_or_default()) {
             Some(query) => Probe::With(query),
             None => Probe::NotNeeded,
-        }
-    }
-
-    /// Takes over what a gathering found out; says so in the log when the server went away or came back.
-    fn note(&self, tally: &Tally) {
-        let answered = tally.answered.load(Ordering::Relaxed);
-        let failed = tally.failed.load(Ordering::Relaxed);
-        let address = &self.client.server().address;
-        let mut health = lock(&self.health);
-        health.answered += answered as u64;
-        health.failed += failed as u64;
-        let Some(reason) = tally.in_vain() else {
-            // With no query at all nothing was learnt.
-            if answered > 0 && health.down.take().is_some() {
-                info!(server = %address, "Prometheus answers again");
-            }
-            return;
-        };
-        let tried = Instant::now();
-        if health.down.replace(Down { reason: reason.clone(), tried }).is_none() {
-            warn!(server = %address, category = reason.category(), %reason, "Prometheus cannot be asked");
-        }
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let health = lock(&self.health);
-        Snapshot {
-            address: self.client.server().address.clone(),
-            up: health.down.is_none(),
-            answered: health.answered,
-            failed: health.failed,
-            problem: health.down.as_ref().map(|down| down.reason.to_string()),
         }
     }
 }
@@ -300,6 +328,15 @@ enum Span {
     Instant { at: DateTime<Utc>, lookback: TimeDelta },
     /// Those of a long range, in pieces.
     History { from: DateTime<Utc>, to: DateTime<Utc> },
+}
+
+impl Span {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Instant { .. } => "instants",
+            Self::History { .. } => "the past",
+        }
+    }
 }
 
 /// How a gathering begins.

@@ -231,7 +231,7 @@ async fn each_query_is_sent_once_and_each_namespace_sees_its_own_series() {
     let names: Vec<&str> = names.iter().map(String::as_str).chain(["gateways"]).collect();
     let mut asked = ask(&names, &[r#"a{espalier_dev_revision!=""}"#, r#"b{espalier_dev_revision!=""}"#]);
     asked.get_mut("ns7").unwrap().insert(query(r#"a{x!="",job="legacy"}"#));
-    let servers = Servers { concurrency: 2, ..servers() };
+    let servers = Servers { at_once: 2, ..servers() };
     let gathered = servers.gather(&server, &asked, instant(1_700_000_000), TimeDelta::seconds(20)).await;
     assert_eq!(lock(&seen).hits.len(), 3);
     assert_eq!(lock(&seen).most_in_flight, 2);
@@ -259,7 +259,7 @@ async fn a_server_that_is_down_is_asked_once_per_gathering_until_it_is_back() {
     let (server, seen) =
         serve(Duration::ZERO, move |_| if state.load(Ordering::Relaxed) { StatusCode::BAD_GATEWAY.into_response() } else { matrix("") })
             .await;
-    let servers = Servers { concurrency: 1, ..servers() };
+    let servers = Servers { at_once: 1, ..servers() };
     let names: Vec<String> = (0..50).map(|n| format!("m{n}")).collect();
     let asked = ask(&["ml"], &names.iter().map(String::as_str).collect::<Vec<_>>());
     let gather = async || {
@@ -295,7 +295,7 @@ async fn one_query_that_always_fails_does_not_keep_the_others_away() {
             },
         )
         .await;
-    let servers = Servers { concurrency: 1, ..servers() };
+    let servers = Servers { at_once: 1, ..servers() };
     let asked = ask(&["ml"], &["a_bad", "good", "other"]);
     for _ in 0..3 {
         let gathered = servers.gather(&server, &asked, instant(1_700_000_000), TimeDelta::seconds(20)).await;
@@ -362,4 +362,41 @@ async fn history_with_a_hole_is_no_history() {
     .await;
     let readings = servers().history(&server, &BTreeSet::from([query("up")]), instant(1_700_000_000), instant(1_700_018_000)).await;
     assert!(matches!(&readings[&query("up")], Reading::Failed(_)));
+}
+
+#[tokio::test]
+async fn a_server_too_slow_for_the_past_is_still_asked_about_now() {
+    let (server, seen) = serve(Duration::ZERO, |hit| {
+        if hit.form["query"].contains("7200000ms") { StatusCode::SERVICE_UNAVAILABLE.into_response() } else { matrix("") }
+    })
+    .await;
+    let servers = Servers { rest: Duration::from_mins(1), ..servers() };
+    let (from, to) = (instant(1_699_992_800), instant(1_700_000_000));
+    let past = async || {
+        let before = lock(&seen).hits.len();
+        let readings = servers.history(&server, &BTreeSet::from([query("up")]), from, to).await;
+        assert!(matches!(&readings[&query("up")], Reading::Failed(_)));
+        lock(&seen).hits.len() - before
+    };
+    assert_eq!(past().await, 1);
+    assert!(matches!(one(&servers, &server).await, Reading::Series(_)), "the past says nothing about now");
+    assert!(servers.snapshots()[0].up);
+    assert_eq!(past().await, 0, "nor does an answer about now say that the past can be read again at once");
+}
+
+#[tokio::test]
+async fn now_does_not_wait_for_the_past() {
+    let (server, seen) = serve(Duration::from_millis(300), |_| matrix("")).await;
+    let servers = Servers { at_once: 1, past_at_once: 1, ..servers() };
+    let queries = (0..20).map(|n| query(&format!("m{n}"))).collect();
+    let past = servers.history(&server, &queries, instant(1_699_999_000), instant(1_700_000_000));
+    let now = async {
+        while lock(&seen).hits.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        one(&servers, &server).await;
+        lock(&seen).hits.len()
+    };
+    let (_, sent) = futures::join!(past, now);
+    assert!(sent < 10, "{sent} of 21 questions were sent before the answer about now came");
 }
